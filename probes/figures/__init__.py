@@ -1,0 +1,1 @@
+"""Plotly figures of results, one file per analysis; they draw and compute no statistic."""

@@ -1,0 +1,247 @@
+"""Templates, axes and captions of every figure; colours come from `colors` and are re-exported."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.subplots import make_subplots
+
+from probes.figures import labels
+from probes.figures.colors import (
+    DASHES,
+    MARKERS,
+    PALETTES,
+    SEQUENTIAL,
+    Palette,
+    Theme,
+    diverging,
+    iteration_colors,
+    palette,
+    rgba,
+    role,
+    series,
+)
+
+__all__ = [
+    "DASHES",
+    "MARKERS",
+    "PALETTES",
+    "SEQUENTIAL",
+    "Palette",
+    "Theme",
+    "caption",
+    "diverging",
+    "iteration_axis",
+    "iteration_colors",
+    "new_figure",
+    "palette",
+    "rgba",
+    "role",
+    "series",
+    "set_theme",
+    "subtitle",
+    "token_axis",
+]
+
+SANS = "Inter, system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+MONO = "'SFMono-Regular', Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
+_MARGIN = {"l": 64, "r": 24, "t": 84, "b": 56}
+_LINE_PX = 16
+_MAX_TICKS = 64
+
+
+def new_figure(
+    title: str,
+    subtitle: str = "",
+    height: int = 420,
+    *,
+    theme: Theme = "light",
+    rows: int = 1,
+    cols: int = 1,
+    panels: Sequence[str] | None = None,
+    **grid: Any,
+) -> go.Figure:
+    """Empty figure in our style; `panels` titles small multiples, `grid` goes to make_subplots.
+
+    `title` and `subtitle` are trusted pseudo-HTML: pass user text through `labels.escape`.
+    """
+    if rows * cols > 1 or panels:
+        fig = make_subplots(rows=rows, cols=cols, subplot_titles=panels, **grid)
+        fig.update_annotations(font_size=13, font_color=palette(theme).ink)
+    else:
+        fig = go.Figure()
+    fig.update_layout(
+        template=palette(theme).template,
+        height=height,
+        title={"text": title, "subtitle": {"text": subtitle}},
+    )
+    return fig
+
+
+def subtitle(result: Any, batch: int | None = 0) -> str:
+    """ "model · r = 16 · “prompt…”", escaped, for any result."""
+    n = len(result.tokens)
+    many = batch is None and n > 1
+    prompt = f"{n} sequences" if many else labels.prompt_label(result.tokens[batch or 0])
+    return f"{labels.escape(result.model.name)} · r = {result.n_iters} · {prompt}"
+
+
+def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 112) -> go.Figure:
+    """Write `text` (the formula) under the axes, wrapped; `below` is what the x axis takes, in px."""
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
+    fig.add_annotation(
+        text="<br>".join(labels.escape(line) for line in lines),
+        xref="paper",
+        yref="paper",
+        x=0,
+        y=0,
+        yshift=-below,
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        name="caption",
+        font_size=12,
+    )
+    fig.update_layout(margin_b=below + _LINE_PX * len(lines) + 14)
+    return fig
+
+
+def token_axis(
+    fig: go.Figure,
+    tokens: Sequence[str],
+    axis: Literal["x", "y"] = "x",
+    *,
+    row: int | None = None,
+    col: int | None = None,
+    title: str | None = None,
+) -> int:
+    """Tick the positions 0…n−1 with token labels; beyond 64, every m-th position is labelled.
+
+    Returns the pixels that labels and title take, for `caption(below=…)`.
+    """
+    n = len(tokens)
+    every = -(-n // _MAX_TICKS)
+    ticks = list(range(0, n, every))
+    short = [labels.visible(tokens[i], 14) for i in ticks]
+    muted = "#8a92a0"
+    texts = [
+        f'<span style="color:{muted}">{labels.escape(s)}</span>'
+        if labels.is_special(tokens[i])
+        else labels.escape(s)
+        for i, s in zip(ticks, short, strict=True)
+    ]
+    longest = max((len(s) for s in short), default=1)
+    settings: dict[str, Any] = {
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": texts,
+        "tickfont": {"family": MONO, "size": 11 if len(ticks) <= 40 else 9},
+        "range": [-0.5, n - 0.5],
+        "showgrid": False,
+        "zeroline": False,
+        "title": {
+            "text": title or ("token" if every == 1 else f"token (every {every}th labelled)")
+        },
+    }
+    # Slanted only when the labels would not fit side by side at 800 px.
+    upright = axis == "y" or sum(len(s) * 7 + 8 for s in short) < 640
+    if axis == "x":
+        settings["tickangle"] = 0 if upright else -90
+    update = fig.update_xaxes if axis == "x" else fig.update_yaxes
+    update(**settings, row=row, col=col)
+    return 52 if upright else 40 + 7 * longest
+
+
+def iteration_axis(
+    fig: go.Figure,
+    n: int,
+    axis: Literal["x", "y"] = "x",
+    *,
+    first: int = 0,
+    row: int | None = None,
+    col: int | None = None,
+    title: str | None = "iteration k",
+) -> None:
+    """Tick the iterations first…first+n−1 with whole numbers; upward on y, rightward on x."""
+    step = next((s for s in (1, 2, 4, 8, 16, 32, 64) if n / s <= 17), 128)
+    settings: dict[str, Any] = {
+        "tickmode": "linear",
+        "tick0": first,
+        "dtick": step,
+        "range": [first - 0.5, first + n - 0.5],
+        "zeroline": False,
+    }
+    if title is not None:
+        settings["title"] = {"text": title}
+    update = fig.update_xaxes if axis == "x" else fig.update_yaxes
+    update(**settings, row=row, col=col)
+
+
+def set_theme(fig: go.Figure, theme: Theme) -> go.Figure:
+    """Swap the template of a finished figure (traces keep their colours: prefer `theme=` early)."""
+    return fig.update_layout(template=palette(theme).template)
+
+
+def _template(colors: Palette) -> go.layout.Template:
+    axis = {
+        "showline": True,
+        "linecolor": colors.line,
+        "gridcolor": colors.grid,
+        "zerolinecolor": colors.line,
+        "ticks": "outside",
+        "ticklen": 4,
+        "tickcolor": colors.line,
+        "tickfont": {"color": colors.muted, "size": 12},
+        "title": {"font": {"color": colors.ink, "size": 13}, "standoff": 8},
+        "automargin": False,
+    }
+    theme: Theme = "light" if colors.template == "abbie" else "dark"
+    layout = go.Layout(
+        font={"family": SANS, "size": 13, "color": colors.ink},
+        paper_bgcolor=colors.paper,
+        plot_bgcolor=colors.paper,
+        colorway=list(colors.categories),
+        colorscale={"sequential": SEQUENTIAL, "diverging": diverging(theme)},
+        margin=_MARGIN,
+        title={
+            "font": {"size": 17},
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 16},
+            "subtitle": {"font": {"size": 12, "color": colors.muted}},
+        },
+        xaxis=axis,
+        yaxis=axis,
+        annotationdefaults={"font": {"color": colors.muted}},
+        hoverlabel={
+            "bgcolor": colors.paper,
+            "bordercolor": colors.line,
+            "font": {"family": MONO, "size": 12, "color": colors.ink},
+            "align": "left",
+        },
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+        hovermode="closest",
+    )
+    bar = {
+        "thickness": 12,
+        "outlinewidth": 0,
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickcolor": colors.line,
+        "tickfont": {"color": colors.muted, "size": 11},
+    }
+    heatmap = go.Heatmap(colorscale=SEQUENTIAL, colorbar=bar, hoverongaps=False)
+    return go.layout.Template(layout=layout, data={"heatmap": [heatmap]})
+
+
+for _palette in PALETTES.values():
+    pio.templates[_palette.template] = _template(_palette)
