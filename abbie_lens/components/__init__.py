@@ -1,0 +1,1 @@
+"""Parts of the network: norms, attention, MLP, block, embeddings."""

@@ -1,0 +1,88 @@
+"""Causal self-attention: one fused kernel, or the explicit pattern when a hook asks for scores or patterns."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from abbie_lens.components.positions import rotate
+from abbie_lens.config import LoopedConfig
+from abbie_lens.hooks.points import Site
+from abbie_lens.state import Context, Slot
+
+
+class Attention(nn.Module):
+    """Multi-head or grouped-query attention with TransformerLens' sites.
+
+    `query_input` lets a loop family ask with another stream than the one that answers.
+    """
+
+    def __init__(self, cfg: LoopedConfig) -> None:
+        super().__init__()
+        self.n_heads, self.n_kv, self.d_head = cfg.n_heads, cfg.kv_heads, cfg.head_width
+        self.q_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=cfg.use_bias)
+        self.k_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=cfg.use_bias)
+        self.v_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=cfg.use_bias)
+        self.o_proj = nn.Linear(self.n_heads * self.d_head, cfg.d_model, bias=cfg.use_bias)
+        self.hook_q, self.hook_k, self.hook_v = Site(), Site(), Site()
+        self.hook_rot_q, self.hook_rot_k = Site(), Site()
+        self.hook_attn_scores, self.hook_pattern, self.hook_z = Site(), Site(), Site()
+
+    def forward(self, x: Tensor, context: Context, slot: Slot, query_input: Tensor | None = None) -> Tensor:
+        """x [batch, pos, d_model] -> [batch, pos, d_model]."""
+        batch, n_new, _ = x.shape
+        asking = x if query_input is None else query_input
+        q = self.hook_q(self.q_proj(asking).view(batch, n_new, self.n_heads, self.d_head))
+        k = self.hook_k(self.k_proj(x).view(batch, n_new, self.n_kv, self.d_head))
+        v = self.hook_v(self.v_proj(x).view(batch, n_new, self.n_kv, self.d_head))
+        if context.rotary is not None:
+            q = self.hook_rot_q(rotate(q, context.rotary))
+            k = self.hook_rot_k(rotate(k, context.rotary))
+        if context.kv is not None:
+            if slot in context.kv:
+                k, v = (torch.cat(pair, dim=1) for pair in zip(context.kv[slot], (k, v), strict=True))
+            context.kv[slot] = (k, v)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        if self.hook_attn_scores.active or self.hook_pattern.active:
+            z = self._explicit(q, k, v, context.mask)
+        else:
+            z = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=context.mask, is_causal=context.mask is None, enable_gqa=self.n_kv != self.n_heads
+            )
+        return self.o_proj(self.hook_z(z.transpose(1, 2)).flatten(2))
+
+    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if self.n_kv != self.n_heads:
+            k, v = (t.repeat_interleave(self.n_heads // self.n_kv, dim=1) for t in (k, v))
+        if mask is None:
+            mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+        scores = q @ k.transpose(-1, -2) / self.d_head**0.5
+        scores = self.hook_attn_scores(scores.masked_fill(~mask, float("-inf")))
+        return self.hook_pattern(scores.softmax(-1, dtype=torch.float32).to(v.dtype)) @ v
+
+    @property
+    def W_Q(self) -> Tensor:
+        """[head, d_model, d_head], TransformerLens' layout."""
+        return self.q_proj.weight.view(self.n_heads, self.d_head, -1).transpose(1, 2)
+
+    @property
+    def W_K(self) -> Tensor:
+        """[kv_head, d_model, d_head]."""
+        return self.k_proj.weight.view(self.n_kv, self.d_head, -1).transpose(1, 2)
+
+    @property
+    def W_V(self) -> Tensor:
+        """[kv_head, d_model, d_head]."""
+        return self.v_proj.weight.view(self.n_kv, self.d_head, -1).transpose(1, 2)
+
+    @property
+    def W_O(self) -> Tensor:
+        """[head, d_head, d_model]."""
+        return self.o_proj.weight.T.reshape(self.n_heads, self.d_head, -1)
+
+    @property
+    def b_O(self) -> Tensor:
+        """[d_model] output bias; zeros where the model has none."""
+        weight = self.o_proj.weight
+        return weight.new_zeros(weight.shape[0]) if self.o_proj.bias is None else self.o_proj.bias

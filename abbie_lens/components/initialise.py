@@ -1,0 +1,24 @@
+"""Random initialisation: normal weights, output projections scaled down by the effective depth."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from abbie_lens.config import LoopedConfig
+
+
+def initialise(model: nn.Module, cfg: LoopedConfig) -> None:
+    """Draw all matrices from N(0, initializer_range), those that write to the stream divided by sqrt(2 L).
+
+    L counts the blocks of the unrolled stack at the trained depth (GPT-2's rule, arXiv 2502.05171 for loops).
+    """
+    generator = None if cfg.seed is None else torch.Generator().manual_seed(cfg.seed)
+    writers = ("o_proj.weight", "out_proj.weight")
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            continue
+        std = cfg.initializer_range / ((2 * max(cfg.n_layers(), 1)) ** 0.5 if name.endswith(writers) else 1.0)
+        nn.init.normal_(parameter, std=std, generator=generator)

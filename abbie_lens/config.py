@@ -1,0 +1,137 @@
+"""LoopedConfig: the shape of a looped transformer, in TransformerLens' field names and plain JSON types."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from abbie_lens import loops
+from abbie_lens.errors import ConfigError, nearest
+from abbie_lens.loops.base import LoopFamily
+
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
+NORMALIZATIONS = ("RMS", "LN")
+POSITIONS = ("rotary", "standard")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class LoopedConfig:
+    """Architecture of a Head-Body-Tail transformer whose Body is applied `n_iters` times.
+
+    Errors: ConfigError for a field that contradicts another or has an unknown value.
+    Source: AbbIE, arXiv 2507.08567; field names after TransformerLens.
+    """
+
+    d_model: int
+    n_heads: int
+    d_vocab: int
+    n_ctx: int
+    n_head_blocks: int = 1
+    n_body_blocks: int = 2
+    n_tail_blocks: int = 1
+    d_head: int | None = None
+    """Width of one attention head; d_model / n_heads if None."""
+    d_mlp: int | None = None
+    """Width of the MLP; 8/3 of d_model rounded up to a multiple of 32 if gated, else 4 d_model."""
+    n_key_value_heads: int | None = None
+    """Key/value heads for grouped-query attention; n_heads if None."""
+    n_iters: int = 2
+    """Body applications the model was trained with; the default of every run."""
+    loop: LoopFamily = field(default_factory=loops.AbbieD)
+    """The loop family and its own settings."""
+    act_fn: str = "silu"
+    gated_mlp: bool = True
+    normalization_type: str = "RMS"
+    positional_embedding_type: str = "rotary"
+    rotary_base: float = 10000.0
+    use_bias: bool = False
+    """Biases in attention and MLP projections."""
+    tie_word_embeddings: bool = True
+    eps: float = 1e-6
+    initializer_range: float = 0.02
+    seed: int | None = None
+    """Seed of the random initialisation; None draws from torch's global generator."""
+    dtype: str = "float32"
+    model_name: str = ""
+
+    def __post_init__(self) -> None:
+        set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        if isinstance(self.loop, dict):
+            set_("loop", loops.decode(self.loop))
+        _require(isinstance(self.loop, LoopFamily), "loop", self.loop, "a family of abbie_lens.loops")
+        for name in ("d_model", "n_heads", "d_vocab", "n_ctx", "n_body_blocks"):
+            _require(_is_int(value := getattr(self, name)) and value >= 1, name, value, "an integer >= 1")
+        for name in ("n_head_blocks", "n_tail_blocks", "n_iters"):
+            _require(_is_int(value := getattr(self, name)) and value >= 0, name, value, "an integer >= 0")
+        if self.d_head is None:
+            _require(self.d_model % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of d_model={self.d_model}, or give d_head")
+            set_("d_head", self.d_model // self.n_heads)
+        if self.d_mlp is None:
+            set_("d_mlp", -(-8 * self.d_model // 96) * 32 if self.gated_mlp else 4 * self.d_model)
+        if self.n_key_value_heads is None:
+            set_("n_key_value_heads", self.n_heads)
+        _require(self.n_heads % self.kv_heads == 0, "n_key_value_heads", self.n_key_value_heads, f"a divisor of n_heads={self.n_heads}")
+        _require(self.act_fn in ACTIVATIONS, "act_fn", self.act_fn, ACTIVATIONS)
+        _require(self.normalization_type in NORMALIZATIONS, "normalization_type", self.normalization_type, NORMALIZATIONS)
+        _require(self.positional_embedding_type in POSITIONS, "positional_embedding_type", self.positional_embedding_type, POSITIONS)
+        _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
+        _require(self.positional_embedding_type != "rotary" or self.head_width % 2 == 0, "d_head", self.d_head, "an even number for rotary positions")
+        self.loop.check(self)
+
+    @property
+    def head_width(self) -> int:
+        """d_head as an int (never None after construction)."""
+        return int(self.d_head or 0)
+
+    @property
+    def mlp_width(self) -> int:
+        """d_mlp as an int (never None after construction)."""
+        return int(self.d_mlp or 0)
+
+    @property
+    def kv_heads(self) -> int:
+        """n_key_value_heads as an int (never None after construction)."""
+        return int(self.n_key_value_heads or 0)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The parameters' dtype as torch names it."""
+        return getattr(torch, self.dtype)
+
+    def n_layers(self, n_iters: int | None = None) -> int:
+        """Blocks of the equivalent plain transformer at this depth: N_h + r N_b + N_t."""
+        r = self.n_iters if n_iters is None else n_iters
+        return self.n_head_blocks + r * self.n_body_blocks + self.n_tail_blocks
+
+    def replace(self, **changes: Any) -> LoopedConfig:
+        """A copy with the named fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `loop` is tagged by family."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "loop"}
+        return {**plain, "loop": loops.encode(self.loop)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> LoopedConfig:
+        """Inverse of `to_dict`. Errors: ConfigError for unknown or missing fields."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in plain.keys() - known:
+            raise ConfigError(f"config: unknown field {name!r}.{nearest(name, known)}")
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            raise ConfigError(f"config: {error}") from None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require(ok: bool, name: str, value: object, allowed: object) -> None:
+    if not ok:
+        raise ConfigError(f"{name}={value!r}: expected {allowed}.")

@@ -1,0 +1,40 @@
+"""Errors: every failure a user can cause is one of these, naming argument, value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AbbieLensError(Exception):
+    """Base of all errors raised on purpose by abbie-lens."""
+
+
+class ConfigError(AbbieLensError):
+    """A configuration that contradicts itself or does not fit what it configures."""
+
+
+class InputError(AbbieLensError):
+    """A prompt, token tensor or argument that the model cannot run on."""
+
+
+class SiteError(AbbieLensError):
+    """An activation address (`name` or `name@iteration`) that does not exist or cannot be read."""
+
+
+class CheckpointError(AbbieLensError):
+    """A checkpoint that is missing, damaged, unsafe, or does not fit its configuration."""
+
+
+class DivergedError(AbbieLensError):
+    """A state that became NaN or infinite where a finite one is needed."""
+
+
+class ExistsError(AbbieLensError):
+    """An output that is already there and was not asked to be overwritten."""
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """The known names closest to `name`, as text for an error message; empty if none is close."""
+    close = difflib.get_close_matches(name, list(known), n=n, cutoff=0.4)
+    return f" Nearest: {', '.join(close)}." if close else ""

@@ -1,0 +1,51 @@
+"""How many bytes a capture will hold, from shapes alone, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import psutil
+import torch
+
+from abbie_lens.config import LoopedConfig
+from abbie_lens.errors import InputError
+
+
+def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
+    """Elements of one row of a site."""
+    last = name.rpartition(".")[2]
+    per_token = {
+        "hook_scale": 1,
+        "hook_q": cfg.n_heads * cfg.head_width,
+        "hook_rot_q": cfg.n_heads * cfg.head_width,
+        "hook_z": cfg.n_heads * cfg.head_width,
+        "hook_k": cfg.kv_heads * cfg.head_width,
+        "hook_rot_k": cfg.kv_heads * cfg.head_width,
+        "hook_v": cfg.kv_heads * cfg.head_width,
+        "hook_attn_scores": cfg.n_heads * pos,
+        "hook_pattern": cfg.n_heads * pos,
+        "hook_pre": cfg.mlp_width,
+        "hook_pre_linear": cfg.mlp_width,
+        "hook_post": cfg.mlp_width,
+    }.get(last, cfg.d_model)
+    if name == "unembed.hook_out":
+        per_token = cfg.d_vocab
+    return batch * pos * per_token
+
+
+def capture_bytes(cfg: LoopedConfig, rows: Iterable[tuple[str, int]], batch: int, pos: int, dtype: torch.dtype) -> int:
+    """Bytes that (site, number of rows) pairs hold."""
+    return sum(n * site_elements(cfg, name, batch, pos) for name, n in rows) * dtype.itemsize
+
+
+def require_room(needed: int, states_only: int, device: torch.device) -> None:
+    """Errors: InputError, with both sizes and the filter to use, if `needed` bytes are not free on `device`."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    if needed > 0.9 * free:
+        raise InputError(
+            f"names_filter: this capture needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {device}. "
+            f'The states alone, names_filter=["loop.hook_state", "loop.hook_readout"], need {states_only / 2**20:.1f} MiB.'
+        )

@@ -1,0 +1,70 @@
+"""Site: a TransformerLens HookPoint that knows which iteration of the loop it fires in."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint, LensHandle
+
+
+@dataclass
+class Clock:
+    """The loop's own counter; sites read it, only the model sets it."""
+
+    iteration: int | None = None
+    """Iteration now running, None outside the loop."""
+    n_iters: int | None = None
+    """Planned depth of the run."""
+
+
+class Site(HookPoint):
+    """A hook point with `hook.iteration`, and hooks that only their own thread sees.
+
+    Hooks are state of the module, so another thread's forward would run them too; a hook added through
+    `HookedLoopedTransformer.hooks` carries its owner and is silent everywhere else.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock: Clock | None = None
+        self.looped = False
+        """Whether this site fires once an iteration."""
+
+    @property
+    def iteration(self) -> int | None:
+        """Iteration in which the site is firing; None outside the loop."""
+        return self.clock.iteration if self.looped and self.clock is not None else None
+
+    @property
+    def active(self) -> bool:
+        """Whether a hook of this thread, or one without owner, is attached."""
+        return bool(self.fwd_hooks or self.bwd_hooks) and any(
+            _is_mine(handle) for handle in (*self.fwd_hooks, *self.bwd_hooks)
+        )
+
+
+class OwnedHook:
+    """A user's hook function that runs in the thread that added it and nowhere else."""
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+        self.owner = threading.get_ident()
+
+    def __call__(self, tensor: Tensor, hook: HookPoint) -> Any:
+        return self.fn(tensor, hook=hook) if self.owner == threading.get_ident() else None
+
+
+def _is_mine(handle: LensHandle) -> bool:
+    owner = getattr(handle.user_hook, "owner", None)
+    return owner is None or owner == threading.get_ident()
+
+
+def detach(point: HookPoint, handle: LensHandle) -> None:
+    """Remove exactly this hook, leaving all others in place."""
+    handle.hook.remove()
+    for handles in (point.fwd_hooks, point.bwd_hooks):
+        if handle in handles:
+            handles.remove(handle)
