@@ -1,10 +1,20 @@
 """abbie-lens: a microscope for looped language models, with an iteration axis on every activation."""
 
-from abbie_lens import errors
+from abbie_lens import errors, zoo
 from abbie_lens.config import LoopedConfig
+from abbie_lens.files.load import load
 from abbie_lens.hooks.cache import IterationCache
 from abbie_lens.hooks.capture import record
 from abbie_lens.info import ModelInfo
 from abbie_lens.model import HookedLoopedTransformer
 
-__all__ = ["HookedLoopedTransformer", "IterationCache", "LoopedConfig", "ModelInfo", "errors", "record"]
+__all__ = [
+    "HookedLoopedTransformer",
+    "IterationCache",
+    "LoopedConfig",
+    "ModelInfo",
+    "errors",
+    "load",
+    "record",
+    "zoo",
+]

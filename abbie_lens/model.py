@@ -22,6 +22,7 @@ from abbie_lens.components.positions import rotary_table
 from abbie_lens.components.stack import Stack
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError
+from abbie_lens.files.pretrained import PretrainedMixin
 from abbie_lens.generation import GenerationMixin
 from abbie_lens.hooks.access import AddressedHooksMixin
 from abbie_lens.hooks.points import Clock, Site
@@ -45,7 +46,7 @@ class LoopParts(nn.Module):
             self.add_module(name, part)
 
 
-class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, HookedRootModule):
+class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, PretrainedMixin, HookedRootModule):
     """A looped transformer in which every activation has an iteration axis."""
 
     def __init__(self, cfg: LoopedConfig, tokenizer: Any = None) -> None:

@@ -1,0 +1,144 @@
+"""Weights that another program saved, read through a map from its names to ours.
+
+A key map is a dict from patterns to names,
+
+    {"layers.prelude.{b}.attn.wq.weight": "head.{b}.attn.q_proj.weight",   # {b}: any piece without a dot
+     re.compile(r"rope\\..*"): None}                                        # None: not wanted
+
+or a function `(name, tensor) -> name | None | {name: tensor}`, where the dict is for tensors that must be
+split, transposed or reordered on the way. A name that no pattern matches keeps itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from abbie_lens.errors import CheckpointError, ConfigError
+
+Target = str | Mapping[str, Tensor] | None
+KeyMap = Mapping[str | re.Pattern[str], str | None] | Callable[[str, Tensor], Target]
+
+PLACE = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """What a key map did with a file's tensors."""
+
+    renamed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name in the file -> names in the model."""
+    dropped: tuple[str, ...] = ()
+    """Names in the file that the map sends to None."""
+    missing: tuple[str, ...] = ()
+    """Names of the model that nothing was mapped to: these keep their random initialisation."""
+    unused: tuple[str, ...] = ()
+    """Names in the file that lead to no name of the model."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the model and of the file found its partner."""
+        return not (self.missing or self.unused)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.renamed)} tensors mapped, {len(self.dropped)} dropped on purpose"]
+        for what, names in (
+            ("missing from the file", self.missing),
+            ("unused by the model", self.unused),
+        ):
+            if names:
+                lines.append(f"{len(names)} {what}: {', '.join(names)}")
+        return "; ".join(lines)
+
+
+def apply_key_map(
+    key_map: KeyMap,
+    stored: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    aliases: Mapping[str, str],
+) -> tuple[dict[str, Tensor], KeyReport]:
+    """Tensors under the model's names, and the report.
+
+    `expected` has the model's names, `aliases` those of tied tensors -> the name that holds them.
+    Errors: CheckpointError if two tensors of the file claim one name, or a tied pair differs.
+    """
+    send = key_map if callable(key_map) else _from_patterns(key_map)
+    tensors: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    renamed, dropped, unused = {}, [], []
+    for old, tensor in stored.items():
+        target = send(old, tensor)
+        if target is None:
+            dropped.append(old)
+            continue
+        pieces = {target: tensor} if isinstance(target, str) else dict(target)
+        for new, piece in pieces.items():
+            if new not in expected and new not in aliases:
+                unused.append(old if new == old else f"{old} -> {new}")
+                continue
+            if new in origin:
+                raise CheckpointError(f"key_map: {origin[new]!r} and {old!r} both lead to {new!r}.")
+            origin[new] = old
+            tensors[new] = piece
+            renamed[old] = (*renamed.get(old, ()), new)
+    tensors = _join_tied(tensors, aliases)
+    missing = tuple(name for name in expected if name not in tensors)
+    return tensors, KeyReport(renamed, tuple(dropped), missing, tuple(unused))
+
+
+def half_split_rotary(weight: Tensor, n_heads: int) -> Tensor:
+    """Reorder a query or key projection [n_heads * d_head, ...] from interleaved to half-split rotary.
+
+    Here channels i and i + d_head/2 turn together, as in Hugging Face's Llama. Weights trained with
+    pairs (2i, 2i + 1), as in Meta's Llama, give other logits until q and k pass through this.
+    """
+    pairs = weight.unflatten(0, (n_heads, -1, 2))  # [head, d_head/2, 2, ...]
+    return pairs.transpose(1, 2).flatten(0, 2)
+
+
+def _from_patterns(
+    patterns: Mapping[str | re.Pattern[str], str | None],
+) -> Callable[[str, Tensor], Target]:
+    compiled = [(_compile(source), source, target) for source, target in patterns.items()]
+
+    def send(name: str, tensor: Tensor) -> Target:
+        for pattern, source, target in compiled:
+            if match := pattern.fullmatch(name):
+                if target is None:
+                    return None
+                if isinstance(source, re.Pattern):
+                    return match.expand(target)
+                return target.format_map(match.groupdict())
+        return name
+
+    return send
+
+
+def _compile(source: str | re.Pattern[str]) -> re.Pattern[str]:
+    if isinstance(source, re.Pattern):
+        return source
+    pieces = PLACE.split(source)  # literal, place, literal, place, ..., literal
+    if len(names := pieces[1::2]) != len(set(names)):
+        raise ConfigError(f"key_map: {source!r} names a place twice.")
+    text = "".join(
+        f"(?P<{piece}>[^.]+)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)
+    )
+    return re.compile(text)
+
+
+def _join_tied(tensors: dict[str, Tensor], aliases: Mapping[str, str]) -> dict[str, Tensor]:
+    """Move tensors given under a tied name to the name that holds them."""
+    joined = {name: tensor for name, tensor in tensors.items() if name not in aliases}
+    for name, holder in aliases.items():
+        if name not in tensors:
+            continue
+        if holder in joined and not joined[holder].equal(tensors[name]):
+            raise CheckpointError(
+                f"key_map: {holder} and {name} differ in the file, but the config ties them: "
+                "set tie_word_embeddings=False."
+            )
+        joined.setdefault(holder, tensors[name])
+    return joined

@@ -1,0 +1,88 @@
+"""`load`: one name for a bundled model, a folder, a hub repository, or somebody else's weights."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from abbie_lens import zoo
+from abbie_lens.config import LoopedConfig
+from abbie_lens.errors import CheckpointError, InputError
+from abbie_lens.files import hub
+from abbie_lens.files.device import resolve_device, resolve_dtype
+from abbie_lens.files.foreign import read_foreign
+from abbie_lens.files.keymap import KeyMap
+from abbie_lens.files.layout import CONFIG
+from abbie_lens.files.pretrained import read_model
+from abbie_lens.model import HookedLoopedTransformer
+
+
+def load(
+    name_or_path: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    key_map: KeyMap | None = None,
+    *,
+    config: LoopedConfig | Mapping[str, Any] | None = None,
+    tokenizer: Any = None,
+    strict: bool = True,
+    revision: str | None = None,
+    token: str | None = None,
+) -> HookedLoopedTransformer:
+    """The model called `name_or_path`: a bundled one, a folder, or a hub id, tried in this order.
+
+    `device` None or "auto" takes cuda, then mps, then cpu; `dtype` None the one it was saved from.
+    With `key_map` (see `abbie_lens.files.keymap`) the path is a safetensors file or folder of another
+    program, `config` its shape, and `model.load_report` says what was mapped, missing and unused;
+    `strict=False` accepts gaps. Errors: CheckpointError, InputError.
+    """
+    at, precision = resolve_device(device), resolve_dtype(dtype)
+    path = find(name_or_path, revision, token)
+    if key_map is not None:
+        return read_foreign(
+            HookedLoopedTransformer, path, key_map, config,
+            device=at, dtype=precision, tokenizer=tokenizer, strict=strict,
+        )  # fmt: skip
+    if config is not None or tokenizer is not None:
+        raise InputError("config=, tokenizer=: only with key_map=; a saved model brings its own.")
+    if path.is_file():
+        raise CheckpointError(
+            f"{path}: is a file. A saved model is a folder; weights of another program need key_map=."
+        )
+    given = path == Path(name_or_path).expanduser()
+    return read_model(
+        HookedLoopedTransformer, path, at, precision, None if given else str(name_or_path)
+    )
+
+
+def find(name_or_path: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+    """Where the model's files are on this machine, fetched from the hub if need be.
+
+    Errors: CheckpointError for an unknown name, with the nearest ones.
+    """
+    name = str(name_or_path)
+    if name in zoo.names():
+        return zoo.path(name)
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    if isinstance(name_or_path, str) and hub.is_hub_id(name):
+        return hub.fetch(name, revision, token)
+    near = difflib.get_close_matches(
+        path.name, [*zoo.names(), *_models_beside(path)], n=3, cutoff=0.4
+    )
+    hint = f" Nearest: {', '.join(near)}." if near else ""
+    raise CheckpointError(
+        f"{name!r}: no such model. Expected a bundled one ({', '.join(zoo.names()) or 'none here'}), "
+        f"a folder, or a hub id (org/model).{hint}"
+    )
+
+
+def _models_beside(path: Path) -> list[str]:
+    if not path.parent.is_dir():
+        return []
+    return [entry.name for entry in path.parent.iterdir() if (entry / CONFIG).is_file()]

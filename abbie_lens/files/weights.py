@@ -1,0 +1,104 @@
+"""Weights on disk: safetensors and nothing else, because anything pickled runs code when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from abbie_lens.errors import CheckpointError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+CONVERT = (
+    "Convert it once, where you trust it: "
+    "safetensors.torch.save_file(torch.load(old, weights_only=True), new)"
+)
+
+
+def state_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds: the state dict with tied tensors once, under their first name."""
+    seen: set[int] = set()
+    kept = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            kept[name] = tensor
+    return kept
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files that `path` names: itself, or those of a folder, sharded or not.
+
+    Errors: CheckpointError if there are none, or only pickled ones.
+    """
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(
+                f"{path}: weights are read from .safetensors files only. {CONVERT}"
+            )
+        return [path]
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such file or folder.")
+    if (path / INDEX).is_file():
+        return _shards(path)
+    found = sorted(path.glob("*.safetensors"))
+    if (path / WEIGHTS) in found or len(found) == 1:
+        return [path / WEIGHTS if (path / WEIGHTS) in found else found[0]]
+    if found:
+        names = ", ".join(f.name for f in found)
+        raise CheckpointError(f"{path}: several weight files and no {INDEX}: name one of {names}.")
+    if pickled := sorted(f.name for f in path.iterdir() if f.suffix in PICKLED):
+        raise CheckpointError(
+            f"{path}: has {', '.join(pickled)} but no .safetensors file. {CONVERT}"
+        )
+    raise CheckpointError(f"{path}: has no weights; expected {WEIGHTS}.")
+
+
+def _shards(folder: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / INDEX}: not a safetensors index ({error}).") from error
+    # a shard is a plain name: an index must not lead out of its folder
+    if wrong := [n for n in names if Path(n).name != n or not n.endswith(".safetensors")]:
+        raise CheckpointError(f"{folder / INDEX}: names {wrong[0]!r}, not a file beside it.")
+    if missing := [n for n in names if not (folder / n).is_file()]:
+        raise CheckpointError(f"{folder}: {', '.join(missing)} named by {INDEX} but not there.")
+    return [folder / n for n in names]
+
+
+def read_tensors(files: list[Path]) -> dict[str, Tensor]:
+    """All tensors of the files, on the CPU, as stored. Errors: CheckpointError for a damaged file."""
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 (safe_open is no mapping)
+                    if name in tensors:
+                        raise CheckpointError(f"{file}: holds {name!r}, as another shard does.")
+                    tensors[name] = stored.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{file}: damaged or not a safetensors file ({error}). Fetch or save it again."
+            ) from error
+    return tensors
+
+
+def stored_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, from the header alone. Errors: CheckpointError."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            return {n: tuple(stored.get_slice(n).get_shape()) for n in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: damaged or not a safetensors file ({error}).") from error
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
