@@ -105,7 +105,7 @@ class IterationCache(Mapping[str, Tensor]):
 
     def unroll(self) -> ActivationCache:
         """The stock ActivationCache of the equivalent plain transformer; see `hooks.unroll`."""
-        from abbie_lens.hooks.unroll import unroll
+        from abbie_lens.hooks.unroll import unroll  # it needs the cache's class
 
         return unroll(self)
 

@@ -21,7 +21,10 @@ class AbbieC(LoopFamily):
     """The Body's output is the next state."""
 
     family: ClassVar[str] = "abbie-c"
-    sums_plainly: ClassVar[bool] = True
+
+    def sums_plainly(self, n_iters: int) -> bool:
+        """Always: the Body's residual stream simply goes on."""
+        return True
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k)."""

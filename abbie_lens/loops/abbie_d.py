@@ -40,6 +40,10 @@ class AbbieD(LoopFamily):
         if self.residual not in RESIDUALS:
             raise ConfigError(f"residual={self.residual!r}: expected one of {RESIDUALS}.")
 
+    def sums_plainly(self, n_iters: int) -> bool:
+        """Only where no carry has reached the Tail yet: r <= 1, and r = 0 for `literal`."""
+        return n_iters <= (0 if self.residual == "literal" else 1)
+
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k) + h_k, read out as `residual` says."""
         out = model.body(state.h, state)

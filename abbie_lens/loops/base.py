@@ -39,11 +39,15 @@ class LoopFamily:
     """Tag in the config file and name of the preset."""
     draws_state: ClassVar[bool] = False
     """Whether h_0 is drawn at random, so that `initial_state=` and `seed=` mean something."""
-    sums_plainly: ClassVar[bool] = False
-    """Whether the unrolled residual stream is the plain sum of all block outputs."""
+    unrolls: ClassVar[bool] = True
+    """Whether r iterations are a plain transformer of N_h + r N_b + N_t blocks, however they are joined."""
 
     def check(self, cfg: LoopedConfig) -> None:
         """Raise ConfigError where the settings do not fit the model's shape."""
+
+    def sums_plainly(self, n_iters: int) -> bool:
+        """Whether the unrolled residual stream is the plain sum of the embedding and all block outputs."""
+        return False
 
     def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
         """Learned parts of the loop itself (adapters, gates), by name under `model.loop`."""
