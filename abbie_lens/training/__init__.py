@@ -1,0 +1,23 @@
+"""Training looped models: data, a resumable trainer, held-out evaluation."""
+
+from .config import TrainConfig
+from .corpus import read_documents
+from .evaluate import Evaluation, evaluate
+from .progress import TrainProgress
+from .run import train
+from .tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer
+from .tokens import TokenFile, write_tokens
+
+__all__ = [
+    "Evaluation",
+    "TokenFile",
+    "TrainConfig",
+    "TrainProgress",
+    "evaluate",
+    "load_tokenizer",
+    "read_documents",
+    "tokenizer_hash",
+    "train",
+    "train_tokenizer",
+    "write_tokens",
+]

@@ -1,0 +1,156 @@
+"""Token files: a corpus as one memory-mapped array of ids, with a JSON sidecar.
+
+Every document begins with the separator (`<|endoftext|>`), so that text is always read after it.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from abbie_lens.errors import InputError
+
+from .tokenizer import tokenizer_hash
+
+FORMAT = "abbie-lens-tokens-1"
+_PIECE = 1 << 16
+# Between these two characters no pre-token of the GPT-2 pattern lies, so a cut changes no token.
+_SAFE_CUT = re.compile(r"(?<=\S\n)(?=\S)")
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A corpus of token ids on disk."""
+
+    path: Path
+    tokens: np.ndarray = field(repr=False)
+    """[n_tokens] uint16 or uint32, memory-mapped."""
+    documents: np.ndarray = field(repr=False)
+    """[n_documents] where each document's separator lies."""
+    vocab_size: int
+    separator: int
+    tokenizer_hash: str
+
+    @classmethod
+    def open(cls, path: str | Path) -> "TokenFile":
+        """Map a file that `write_tokens` made; InputError where it is missing, cut or foreign."""
+        path = Path(path)
+        sidecar = path.with_suffix(".json")
+        try:
+            meta = json.loads(sidecar.read_text())
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"tokens={str(path)!r}: its {sidecar.name} can't be read: {error}"
+            ) from error
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            raise InputError(f"tokens={str(path)!r}: {sidecar.name} is not of format {FORMAT}")
+        dtype = np.dtype(meta["dtype"])
+        expected = meta["n_tokens"] * dtype.itemsize
+        size = path.stat().st_size if path.is_file() else -1
+        if size != expected or expected == 0:
+            raise InputError(f"tokens={str(path)!r} has {size} bytes; its sidecar says {expected}")
+        return cls(
+            path=path,
+            tokens=np.memmap(path, dtype=dtype, mode="r"),
+            documents=np.asarray(meta["documents"], dtype=np.int64),
+            vocab_size=meta["vocab_size"],
+            separator=meta["separator"],
+            tokenizer_hash=meta["tokenizer_hash"],
+        )
+
+    def split(self, share: float) -> tuple["TokenFile", "TokenFile"]:
+        """The first 1 - `share` of the tokens and the rest; a document may fall on both sides."""
+        cut = len(self.tokens) - int(len(self.tokens) * share)
+        after = self.documents[self.documents >= cut] - cut
+        if len(after) == 0 or after[0] > 0:
+            after = np.concatenate([[0], after])
+        first = dataclasses.replace(
+            self, tokens=self.tokens[:cut], documents=self.documents[self.documents < cut]
+        )
+        return first, dataclasses.replace(self, tokens=self.tokens[cut:], documents=after)
+
+
+def write_tokens(
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerFast,
+    path: str | Path,
+    max_tokens: int | None = None,
+) -> TokenFile:
+    """Encode `documents` into `path` (.bin) and its .json; both appear whole or not at all.
+
+    Stops after the document that reaches `max_tokens`.
+    """
+    path = Path(path)
+    if path.suffix != ".bin":
+        raise InputError(f"tokens={str(path)!r}: a token file's name ends in .bin")
+    separator = (
+        tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    )
+    if separator is None:
+        raise InputError("tokenizer: it has neither a bos nor an eos token to separate documents")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    offsets, n_tokens = [], 0
+    try:
+        with open(partial, "wb") as out:
+            for document in documents:
+                offsets.append(n_tokens)
+                for ids in _encode(document, tokenizer, separator):
+                    out.write(np.asarray(ids, dtype=dtype).tobytes())
+                    n_tokens += len(ids)
+                if max_tokens is not None and n_tokens >= max_tokens:
+                    break
+        if n_tokens == 0:
+            raise InputError("data: there is no document to encode")
+        meta = {
+            "format": FORMAT,
+            "dtype": dtype.name,
+            "n_tokens": n_tokens,
+            "vocab_size": len(tokenizer),
+            "separator": separator,
+            "tokenizer_hash": tokenizer_hash(tokenizer),
+            "documents": offsets,
+        }
+        os.replace(partial, path)
+        sidecar = partial.with_suffix(".json.tmp")
+        sidecar.write_text(json.dumps(meta))
+        os.replace(sidecar, path.with_suffix(".json"))
+    finally:
+        partial.unlink(missing_ok=True)
+    return TokenFile.open(path)
+
+
+def _encode(
+    document: str, tokenizer: PreTrainedTokenizerFast, separator: int
+) -> Iterator[list[int]]:
+    yield [separator]
+    backend = tokenizer.backend_tokenizer
+    # A document that spells out a special token means the characters, not a document's end.
+    before, backend.encode_special_tokens = backend.encode_special_tokens, True
+    try:
+        remaining = _pieces(document)
+        while pieces := list(islice(remaining, 64)):
+            for encoding in backend.encode_batch(pieces, add_special_tokens=False):
+                yield encoding.ids
+    finally:
+        backend.encode_special_tokens = before
+
+
+def _pieces(document: str) -> Iterator[str]:
+    """Cut a long document at paragraph ends: encoding holds far more memory than its ids."""
+    start = 0
+    while len(document) - start > _PIECE:
+        cut = _SAFE_CUT.search(document, start + _PIECE)
+        if cut is None:
+            break
+        yield document[start : cut.start()]
+        start = cut.start()
+    yield document[start:]

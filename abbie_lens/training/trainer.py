@@ -1,0 +1,130 @@
+"""The optimisation itself: one model, one optimizer, one step at a time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from accelerate import Accelerator
+
+from abbie_lens.components.block import Block
+from abbie_lens.errors import ConfigError, DivergedError
+from abbie_lens.model import HookedLoopedTransformer
+
+from .batches import Batches
+from .config import TrainConfig
+from .data import TrainingData
+from .schedule import wsd
+
+
+class Trainer:
+    """Holds what a step changes; a step is a pure function of that and of its number."""
+
+    def __init__(self, config: TrainConfig, data: TrainingData, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        cfg = config.looped_config(len(data.tokenizer))
+        self.model = HookedLoopedTransformer(cfg, tokenizer=data.tokenizer)
+        self.n_steps = config.n_steps(cfg.n_ctx)
+        self.batches = Batches(
+            data.train.tokens,
+            separator=data.train.separator,
+            n_ctx=cfg.n_ctx,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+        self.rows = _share(config.batch_size, accelerator)
+        self.micro = config.micro_batch_size or len(self.rows)
+        if len(self.rows) % self.micro:
+            raise ConfigError(
+                f"micro_batch_size={self.micro}: expected a divisor of a process's "
+                f"{len(self.rows)} windows"
+            )
+        if config.compile:
+            for block in (*self.model.head, *self.model.body, *self.model.tail):
+                block.compile()
+        self.bf16 = _use_bf16(config.precision, accelerator.device)
+        self.wrapped = accelerator.prepare_model(self.model)
+        self.optimizer = _adamw(self.model, config)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens predicted in one step by all processes."""
+        return self.config.batch_size * self.batches.stride
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of `step`."""
+        c = self.config
+        share = wsd(step, self.n_steps, c.warmup_steps, c.decay_fraction, c.decay)
+        return c.learning_rate * share
+
+    def step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take step number `step` (from 0); the local loss and the gradient norm before clipping."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        # Families that draw their state get the same draw in a resumed run.
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
+        device = self.accelerator.device
+        batch = torch.from_numpy(self.batches(step)[self.rows.start : self.rows.stop])
+        parts = batch.to(device).split(self.micro)
+        loss = torch.zeros((), device=device)
+        for number, part in enumerate(parts):
+            with self._sync(last=number == len(parts) - 1):
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                    # The depth trained at; a family that samples it would do so here.
+                    nll = self.wrapped(part, n_iters=self.model.cfg.n_iters, return_type="loss")
+                self.accelerator.backward(nll / len(parts))
+            loss += nll.detach() / len(parts)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss, norm
+
+    def global_loss(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> float:
+        """Mean loss over all processes; DivergedError if it or the gradient is not finite."""
+        value = float(self.accelerator.reduce(loss, reduction="mean"))
+        if not (torch.isfinite(norm) and value - value == 0):
+            raise DivergedError(
+                f"training diverged at step {step}: loss {value}, gradient norm {float(norm)}; "
+                "lower learning_rate or resume from the last checkpoint with another seed"
+            )
+        return value
+
+    def _sync(self, last: bool) -> AbstractContextManager:
+        return nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """One process or what `torchrun`/`accelerate launch` started; CPU where there is nothing better."""
+    cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    accelerator = Accelerator(
+        cpu=cpu, log_with=list(config.trackers) or None, project_dir=config.out
+    )
+    if config.device not in (None, accelerator.device.type):
+        raise ConfigError(
+            f"device={config.device!r}: expected 'cpu' or {accelerator.device.type!r} on this machine"
+        )
+    return accelerator
+
+
+def _share(batch_size: int, accelerator: Accelerator) -> range:
+    n = accelerator.num_processes
+    if batch_size % n:
+        raise ConfigError(f"batch_size={batch_size}: expected a multiple of the {n} processes")
+    each = batch_size // n
+    return range(each * accelerator.process_index, each * (accelerator.process_index + 1))
+
+
+def _use_bf16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        # On CPUs bfloat16 products are often several times slower than float32's.
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"
+
+
+def _adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
