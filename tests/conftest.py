@@ -84,7 +84,7 @@ def tiny_model(tiny_config) -> Callable:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
-    """A byte-level BPE tokenizer with 300 entries, `<|endoftext|>` = 0 = bos = eos."""
+    """A byte-level BPE tokenizer of at most 300 entries, `<|endoftext|>` = 0 = bos = eos."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -68,7 +68,7 @@ def find(name_or_path: str | Path, revision: str | None = None, token: str | Non
     if name in zoo.names():
         return zoo.path(name)
     path = Path(name_or_path).expanduser()
-    if path.exists():
+    if name and path.exists():
         return path
     if isinstance(name_or_path, str) and hub.is_hub_id(name):
         return hub.fetch(name, revision, token)
