@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from abbie_lens.errors import InputError
+from abbie_lens.info import ModelInfo
 from probes.result import Result, result_class
 
 
@@ -47,8 +48,8 @@ def _pack_value(value: Any, key: str, arrays: dict[str, np.ndarray]) -> dict:
     if isinstance(value, dict) and any(isinstance(v, np.ndarray | Result) for v in value.values()):
         items = {k: _pack_value(v, f"{key}/{k}", arrays) for k, v in value.items()}
         return {"kind": "dict", "items": items}
-    if type(value).__name__ == "ModelInfo":
-        return {"kind": "model", "value": _json(asdict(value), key)}
+    if isinstance(value, ModelInfo):
+        return {"kind": "model", "value": _json(value.to_dict(), key)}
     return {"kind": "json", "value": _json(value, key)}
 
 
@@ -85,8 +86,6 @@ def _unpack_value(arrays: dict[str, np.ndarray], packed: dict) -> Any:
     if kind == "dict":
         return {k: _unpack_value(arrays, v) for k, v in packed["items"].items()}
     if kind == "model":
-        from abbie_lens import ModelInfo
-
         return ModelInfo(**_plain(packed["value"]))
     if kind == "json":
         return _plain(packed["value"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from abbie_lens import ModelInfo
+    from abbie_lens.info import ModelInfo
 
 _REGISTRY: dict[str, type[Result]] = {}
 
@@ -113,7 +113,7 @@ class Result:
 
     def _document(self) -> dict:
         # pandas writes NaN and infinities as null, which strict JSON readers accept.
-        table = self.to_frame().to_json(orient="records", double_precision=15)
+        table = str(self.to_frame().to_json(orient="records", double_precision=15))
         _, meta = self.to_arrays()
         return {
             "title": self.title,

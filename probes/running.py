@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from probes.inputs import Inputs
+from probes.numerics import host
 
 
 def states(model: Any, inputs: Inputs, n_iters: int | None = None) -> Iterator[Any]:
@@ -29,3 +31,8 @@ def normed(model: Any, z: Tensor) -> Tensor:
     """N(z), the model's final norm of z [..., d_model], undisturbed by another thread's hooks."""
     with torch.no_grad(), getattr(model, "lock", None) or nullcontext():
         return model.ln_final(z)
+
+
+def scaled_readout(model: Any, state: Any) -> np.ndarray:
+    """[batch, pos, d] N(z_k) / √d in float64: of unit size for a plain RMSNorm, at any width."""
+    return host(normed(model, state.z)) / np.sqrt(state.z.shape[-1])

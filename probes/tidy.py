@@ -29,7 +29,7 @@ def tidy(
     frame: dict[str, object] = {
         "batch": np.repeat(batch, rows),
         "position": np.repeat(position, rows),
-        "token": np.repeat([tokens[b][p] for b, p in zip(batch, position, strict=True)], rows),
+        "token": np.repeat([tokens[b][p] for b, p in np.argwhere(keep).tolist()], rows),
         "iteration": np.tile(k + first, len(batch)),
     }
     for name, values in columns.items():

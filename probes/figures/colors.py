@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 from plotly.colors import sample_colorscale
 
-Theme = Literal["light", "dark"]
+from abbie_lens.errors import InputError
+
+Theme = str
+"""Name of a palette: "light" or "dark"."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ SEQUENTIAL = "cividis"
 
 
 def palette(theme: Theme = "light") -> Palette:
-    """Colours of `theme`; KeyError names what exists."""
+    """Colours of `theme`. Errors: InputError naming those that exist."""
     if theme not in PALETTES:
-        raise KeyError(f"theme={theme!r}: allowed are {', '.join(PALETTES)}")
+        raise InputError(f"theme={theme!r}: expected one of {', '.join(PALETTES)}.")
     return PALETTES[theme]
 
 
@@ -90,7 +93,7 @@ def iteration_colors(n: int, theme: Theme = "light") -> list[str]:
     """n colours for iterations 1…n (h_0 has its own, `palette().h0`)."""
     low, high = palette(theme).iterations
     points = [low + (high - low) * i / max(n - 1, 1) for i in range(n)]
-    return sample_colorscale("Viridis", points)
+    return [str(color) for color in sample_colorscale("Viridis", points)]
 
 
 def series(i: int, theme: Theme = "light") -> dict[str, Any]:

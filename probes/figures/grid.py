@@ -42,6 +42,10 @@ def token_grid(
     if middle is not None:
         heatmap.setdefault("colorscale", style.diverging(theme))
         heatmap["zmid"] = middle
+    bar: dict[str, Any] = {"title": {"text": name, "side": "right"}}
+    if log:
+        bar |= _decades(low, high)
+    heatmap["colorbar"] = bar | heatmap.get("colorbar", {})
     trace = go.Heatmap(
         z=shown,
         x=np.arange(values.shape[1]),
@@ -57,9 +61,6 @@ def token_grid(
         ygap=1,
         **heatmap,
     )
-    trace.colorbar.title = {"text": name, "side": "right"}
-    if log:
-        trace.colorbar.update(_decades(low, high))
     fig.add_trace(trace, row=row, col=col)
     style.iteration_axis(fig, len(values), "y", first=first, row=row, col=col)
     update = {"row": row, "col": col, "showgrid": False}

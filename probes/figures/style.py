@@ -200,7 +200,7 @@ def _template(colors: Palette) -> go.layout.Template:
         "title": {"font": {"color": colors.ink, "size": 13}, "standoff": 8},
         "automargin": False,
     }
-    theme: Theme = "light" if colors.template == "abbie" else "dark"
+    theme = "light" if colors.template == "abbie" else "dark"
     layout = go.Layout(
         font={"family": SANS, "size": 13, "color": colors.ink},
         paper_bgcolor=colors.paper,

@@ -1,0 +1,197 @@
+"""Fixed points as small multiples of curves, and as a token × iteration grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from abbie_lens.errors import InputError
+from probes.figures import labels, style
+from probes.figures.fixed_point_grid import LINEAR, token_view, verdict_line
+
+if TYPE_CHECKING:
+    from probes.fixed_points import FixedPoint
+
+VIEWS: dict[str, tuple[str, ...]] = {
+    "distances": ("raw", "relative", "norm", "direction", "readout", "limit_direction"),
+    "norm": ("norm", "norm_ratio"),
+    "limit": ("limit_direction", "limit_readout"),
+    "angle": ("angle",),
+}
+_STEPS = ("raw", "relative", "direction", "one_minus_cos", "readout", "angle")
+_LEVELS = (0.1, 0.5, 0.9)
+
+
+def draw(result: FixedPoint, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
+    """The figure of one view. Errors: InputError for an unknown view."""
+    if view == "tokens":
+        return token_view(result, theme=theme, **options)
+    if view not in VIEWS:
+        raise InputError(f"view={view!r}: expected one of tokens, {', '.join(VIEWS)}.")
+    return curves(result, VIEWS[view], theme=theme, **options)
+
+
+def curves(
+    result: FixedPoint, metrics: tuple[str, ...], *, theme: style.Theme, lines: bool = False
+) -> go.Figure:
+    """One panel per metric: median and 10–90% band over tokens, trained and random weights.
+
+    `lines` draws every token of the trained model instead of the band.
+    """
+    cols = min(3, len(metrics))
+    rows = -(-len(metrics) // cols)
+    heads = [_head(result.describe(m)) for m in metrics]
+    fig = style.new_figure(
+        result.title,
+        f"{style.subtitle(result, None)}<br>{verdict_line(result)}",
+        height=150 + 230 * rows,
+        theme=theme,
+        rows=rows,
+        cols=cols,
+        panels=heads,
+        horizontal_spacing=0.085,
+        vertical_spacing=0.26,
+    )
+    fig.update_layout(margin_t=128, legend_y=1 + 0.24 / rows)
+    fig.update_annotations(font_size=12)
+    for i, metric in enumerate(metrics):
+        row, col = i // cols + 1, i % cols + 1
+        if result.control is not None:
+            _curve(fig, result.control, metric, "control", row, col, i == 0, theme)
+        if lines:
+            _token_lines(fig, result, metric, row, col, theme)
+        _curve(fig, result, metric, "trained", row, col, i == 0, theme, band=not lines)
+        _axes(fig, result, metric, row, col, theme)
+    return style.caption(fig, _caption(result, metrics, lines), below=50)
+
+
+def _curve(
+    fig: go.Figure,
+    result: FixedPoint,
+    metric: str,
+    role: str,
+    row: int,
+    col: int,
+    legend: bool,
+    theme: style.Theme,
+    band: bool = True,
+) -> None:
+    look = style.role("trained" if role == "trained" else "control", theme)
+    name = "trained weights" if role == "trained" else "random weights"
+    low, median, high = result.quantiles(metric, _LEVELS)
+    k = np.arange(len(median))
+    if metric not in LINEAR:
+        low, median, high = (np.where(v > 0, v, np.nan) for v in (low, median, high))
+    if band:
+        _band(fig, k, low, high, look["color"], row, col)
+    symbols = ["circle-open" if i == 0 and metric not in _STEPS else look["symbol"] for i in k]
+    fig.add_scatter(
+        x=k,
+        y=median,
+        name=name,
+        legendgroup=role,
+        showlegend=legend,
+        mode="lines+markers",
+        line={"color": look["color"], "dash": look["dash"], "width": 2},
+        marker={"symbol": symbols, "size": 6 if len(k) <= 33 else 3, "line": {"width": 1.5}},
+        customdata=np.stack([low, high], -1),
+        hovertemplate=f"<b>{name}</b><br>k = %{{x}}<br>median %{{y:.3g}}"
+        "<br>10–90%: %{customdata[0]:.3g} … %{customdata[1]:.3g}<extra></extra>",
+        row=row,
+        col=col,
+    )
+
+
+def _band(
+    fig: go.Figure,
+    k: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    color: str,
+    row: int,
+    col: int,
+) -> None:
+    both = np.isfinite(low) & np.isfinite(high)
+    # One polygon per unbroken stretch: a fill across undefined iterations would invent values.
+    for part in np.split(
+        np.flatnonzero(both), np.flatnonzero(np.diff(np.flatnonzero(both)) > 1) + 1
+    ):
+        fig.add_scatter(
+            x=np.concatenate([k[part], k[part][::-1]]),
+            y=np.concatenate([high[part], low[part][::-1]]),
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=style.rgba(color, 0.18),
+            hoverinfo="skip",
+            showlegend=False,
+            row=row,
+            col=col,
+        )
+
+
+def _token_lines(
+    fig: go.Figure, result: FixedPoint, metric: str, row: int, col: int, theme: style.Theme
+) -> None:
+    values = result.metric(metric)
+    color = style.rgba(style.role("trained", theme)["color"], 0.3)
+    for b, p in np.argwhere(result.valid).tolist():
+        label = labels.token_label(result.tokens[b][p])
+        fig.add_scatter(
+            x=np.arange(len(values)),
+            y=values[:, b, p],
+            mode="lines",
+            line={"color": color, "width": 1},
+            name=label,
+            hovertemplate=f"<b>{label}</b> (position {p})<br>k = %{{x}}<br>%{{y:.3g}}<extra></extra>",
+            showlegend=False,
+            row=row,
+            col=col,
+        )
+
+
+def _axes(
+    fig: go.Figure, result: FixedPoint, metric: str, row: int, col: int, theme: style.Theme
+) -> None:
+    style.iteration_axis(fig, result.n_iters + 1, "x", row=row, col=col)
+    if metric not in LINEAR:
+        fig.update_yaxes(type="log", exponentformat="power", nticks=6, row=row, col=col)
+    cell: dict[str, Any] = {"row": row, "col": col}
+    middle = result.describe(metric).middle
+    if middle is not None:
+        fig.add_hline(y=middle, line={"width": 1, "color": style.palette(theme).line}, **cell)
+    if metric == "direction":
+        fig.add_hline(
+            y=result.thresholds["resolution"],
+            line={"dash": "dot", "width": 1, "color": style.palette(theme).muted},
+            annotation={
+                "text": f"{result.model.dtype} resolution",
+                "font": {"size": 10},
+                "yanchor": "bottom",
+            },
+            annotation_position="bottom left",
+            **cell,
+        )
+
+
+def _head(metric: Any) -> str:
+    formula = labels.escape(metric.formula.split(",  ")[0])
+    return f"<b>{metric.title}</b><br>{formula}"
+
+
+def _caption(result: FixedPoint, metrics: tuple[str, ...], lines: bool) -> str:
+    text = "Median over tokens" + (
+        "; thin lines: tokens." if lines else "; band: 10–90% of tokens."
+    )
+    if set(metrics) & {"direction", "limit_direction"}:
+        text += " u(x) = x/‖x‖."
+    if set(metrics) & {"readout", "limit_readout"}:
+        text += " N: the final norm, z: what the Tail would read."
+    if any(m.startswith("limit") for m in metrics):
+        text += f" h*: after {result.limit_iters} iterations ({result.limit_dtype})."
+        text += f" Some tokens have none: {result.limit_reason}." if result.limit_reason else ""
+    if any(m not in _STEPS for m in metrics):
+        text += " Open marker: h₀."
+    return text

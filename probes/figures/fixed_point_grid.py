@@ -1,0 +1,93 @@
+"""One metric of the fixed points over token × iteration, trained above random weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+
+from abbie_lens.errors import InputError
+from probes.figures import style
+from probes.figures.grid import token_grid
+
+if TYPE_CHECKING:
+    from probes.fixed_points import FixedPoint
+
+LINEAR = ("angle", "norm_ratio")
+"""Metrics that no logarithm is taken of."""
+
+
+def token_view(
+    result: FixedPoint, *, theme: style.Theme, metric: str = "direction", batch: int = 0
+) -> go.Figure:
+    """One metric over token × iteration, trained above random weights on one colour scale."""
+    about = result.describe(metric)
+    if not 0 <= batch < len(result.tokens):
+        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+    shown = {"trained weights": result}
+    if result.control is not None:
+        shown["random weights"] = result.control
+    keep = result.valid[batch]
+    tokens = [t for t, k in zip(result.tokens[batch], keep, strict=True) if k]
+    grids = [r.metric(metric)[:, batch, keep] for r in shown.values()]
+    limits = _shared_limits(grids, about.middle, metric not in LINEAR)
+    rows = len(shown)
+    fig = style.new_figure(
+        about.title.capitalize(),
+        f"{style.subtitle(result, batch)}<br>{verdict_line(result)}",
+        height=190 + rows * max(150, min(260, 15 * len(grids[0]))),
+        theme=theme,
+        rows=rows,
+        cols=1,
+        panels=list(shown) if rows > 1 else None,
+        vertical_spacing=0.12,
+        shared_xaxes=True,
+    )
+    below = 0
+    for i, (shown_result, values) in enumerate(zip(shown.values(), grids, strict=True)):
+        verdicts = shown_result.verdict[batch, keep]
+        below = token_grid(
+            fig,
+            values,
+            tokens,
+            name=about.title,
+            log=metric not in LINEAR,
+            middle=about.middle,
+            limits=limits,
+            hover=[[f"verdict: {v}" for v in verdicts]] * len(values),
+            row=i + 1 if rows > 1 else None,
+            col=1 if rows > 1 else None,
+            theme=theme,
+            showscale=i == 0,
+            colorbar={"len": 1.0, "y": 0.5},
+        )
+        if i + 1 < rows:
+            fig.update_xaxes(showticklabels=False, title_text="", row=i + 1, col=1)
+    fig.update_layout(margin_t=116)
+    return style.caption(fig, about.formula, below=below)
+
+
+def verdict_line(result: FixedPoint) -> str:
+    parts = [f"trained: {_counted(result)}"]
+    if result.control is not None:
+        parts.append(f"random: {_counted(result.control)}")
+    return "tokens by verdict on direction — " + " · ".join(parts)
+
+
+def _counted(result: FixedPoint) -> str:
+    return ", ".join(f"{n} {verdict}" for verdict, n in result.counts().items())
+
+
+def _shared_limits(
+    grids: list[np.ndarray], middle: float | None, log: bool
+) -> tuple[float, float] | None:
+    values = np.concatenate([g.reshape(-1) for g in grids])
+    values = values[np.isfinite(values) & ((values > 0) | (not log))]
+    if not values.size:
+        return None
+    low, high = float(values.min()), float(values.max())
+    if middle is not None:
+        reach = max(abs(low - middle), abs(high - middle)) or 1.0
+        return middle - reach, middle + reach
+    return low, high

@@ -1,0 +1,255 @@
+"""Trajectories as paths on pairs of components, as per-token orbits, and as a waterfall of grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from abbie_lens.errors import InputError
+from probes.figures import labels, style
+from probes.figures.grid import token_grid
+
+if TYPE_CHECKING:
+    from probes.trajectory import Trajectories
+
+MAX_ORBITS = 12
+_ORBIT_COLS = 4
+
+
+def draw(result: Trajectories, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
+    """The figure of one view. Errors: InputError for an unknown view or no component to show."""
+    views = {"paths": paths, "orbits": orbits, "waterfall": waterfall}
+    if view not in views:
+        raise InputError(f"view={view!r}: expected one of {', '.join(views)}.")
+    batch = options.get("batch", 0)
+    if not 0 <= batch < len(result.tokens):
+        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+    if result.n_components == 0:
+        fig = style.new_figure(result.title, style.subtitle(result, batch), theme=theme)
+        fig.update_layout(xaxis_visible=False, yaxis_visible=False)
+        return style.caption(fig, "All states are one point: there is no direction to show.")
+    return views[view](result, theme=theme, **options)
+
+
+def paths(
+    result: Trajectories, *, theme: style.Theme, batch: int = 0, position: int | None = None
+) -> go.Figure:
+    """Every token's path on PC 1–2, 3–4, 5–6; `position` draws one token bold."""
+    pairs = [(c, c + 1) for c in range(0, result.n_components - 1, 2)][:3] or [(0, 0)]
+    fig = style.new_figure(
+        "Trajectories of the state",
+        style.subtitle(result, batch),
+        height=430,
+        theme=theme,
+        rows=1,
+        cols=len(pairs),
+        horizontal_spacing=0.09,
+    )
+    positions = np.flatnonzero(result.valid[batch]).tolist()
+    scores, tokens = result.scores[:, batch], result.tokens[batch]
+    if position is not None and position not in positions:
+        raise InputError(f"position={position}: tokens stand at {positions[0]} to {positions[-1]}.")
+    for i, (a, b) in enumerate(pairs):
+        _paths(fig, scores, tokens, positions, (a, b), theme, row=1, col=i + 1, bar=i == 0)
+        if position is not None:
+            _bold(fig, scores[:, position], (a, b), theme, row=1, col=i + 1)
+        fig.update_xaxes(title_text=_pc(result, a), nticks=5, row=1, col=i + 1)
+        anchor = "x" if i == 0 else f"x{i + 1}"
+        square = {"scaleanchor": anchor, "scaleratio": 1, "nticks": 6}
+        fig.update_yaxes(title_text=_pc(result, b), **square, row=1, col=i + 1)
+    fig.update_layout(showlegend=False, margin_t=88)
+    return style.caption(fig, _caption(result, "One line per token"), below=50)
+
+
+def orbits(
+    result: Trajectories,
+    *,
+    theme: style.Theme,
+    batch: int = 0,
+    pair: tuple[int, int] = (1, 2),
+    positions: Sequence[int] | None = None,
+) -> go.Figure:
+    """Each token's path around its own mean on one pair of components, all panels on one scale.
+
+    positions: which tokens (at most 12; the first 12 if None).
+    """
+    a, b = (c - 1 for c in pair)
+    if not all(0 <= c < result.n_components for c in (a, b)):
+        raise InputError(f"pair={pair}: the result has components 1 to {result.n_components}.")
+    there = np.flatnonzero(result.valid[batch]).tolist()
+    chosen = there[:MAX_ORBITS] if positions is None else list(positions)[:MAX_ORBITS]
+    if not set(chosen) <= set(there):
+        raise InputError(f"positions={positions}: the tokens stand at {there[0]} to {there[-1]}.")
+    cols = min(_ORBIT_COLS, len(chosen))
+    rows = -(-len(chosen) // cols)
+    fig = style.new_figure(
+        f"Orbits on PC {pair[0]}–{pair[1]}",
+        style.subtitle(result, batch),
+        height=160 + 170 * rows,
+        theme=theme,
+        rows=rows,
+        cols=cols,
+        panels=[labels.token_label(result.tokens[batch][p]) for p in chosen],
+        shared_xaxes="all",
+        shared_yaxes="all",
+        horizontal_spacing=0.02,
+        vertical_spacing=0.28 / rows,
+    )
+    fig.update_annotations(font_family=style.MONO, font_size=12)
+    centred, tokens = result.centred[:, batch], result.tokens[batch]
+    for i, p in enumerate(chosen):
+        row, col = i // cols + 1, i % cols + 1
+        _paths(fig, centred, tokens, [p], (a, b), theme, row=row, col=col, bar=i == 0)
+    reach = _reach(centred[:, chosen][..., [a, b]])
+    fig.update_xaxes(range=[-reach, reach], nticks=5, zeroline=True)
+    fig.update_yaxes(range=[-reach, reach], nticks=5, zeroline=True)
+    fig.update_layout(showlegend=False, margin_t=104)
+    shown = f"{len(chosen)} of {len(there)} tokens, each around its own mean"
+    return style.caption(fig, _caption(result, shown), below=34)
+
+
+def waterfall(
+    result: Trajectories,
+    *,
+    theme: style.Theme,
+    batch: int = 0,
+    components: Sequence[int] = (1, 2, 3),
+) -> go.Figure:
+    """Scores on the chosen components over token × iteration, on one diverging scale around 0."""
+    chosen = [c for c in components if 1 <= c <= result.n_components]
+    if not chosen:
+        raise InputError(
+            f"components={tuple(components)}: the result has 1 to {result.n_components}."
+        )
+    keep = result.valid[batch]
+    tokens = [t for t, k in zip(result.tokens[batch], keep, strict=True) if k]
+    grids = [result.scores[:, batch, keep, c - 1] for c in chosen]
+    reach = _reach(np.stack(grids))
+    rows = len(chosen)
+    fig = style.new_figure(
+        "Waterfall of the components",
+        style.subtitle(result, batch),
+        height=170 + rows * max(120, min(200, 12 * len(grids[0]))),
+        theme=theme,
+        rows=rows,
+        cols=1,
+        panels=[_pc(result, c - 1) for c in chosen],
+        shared_xaxes=True,
+        vertical_spacing=0.09,
+    )
+    below = 0
+    for i, values in enumerate(grids):
+        below = token_grid(
+            fig,
+            values,
+            tokens,
+            name=f"PC {chosen[i]}",
+            middle=0.0,
+            limits=(-reach, reach),
+            row=i + 1,
+            col=1,
+            theme=theme,
+            showscale=i == 0,
+            colorbar={"title": {"text": "score", "side": "right"}, "len": 1.0, "y": 0.5},
+        )
+        if i + 1 < rows:
+            fig.update_xaxes(showticklabels=False, title_text="", row=i + 1, col=1)
+    fig.update_layout(margin_t=100)
+    return style.caption(fig, _caption(result, "Row 0 is h₀", marker=False), below=below)
+
+
+def _paths(
+    fig: go.Figure,
+    scores: np.ndarray,
+    tokens: Sequence[str],
+    positions: Sequence[int],
+    pair: tuple[int, int],
+    theme: style.Theme,
+    *,
+    row: int,
+    col: int,
+    bar: bool,
+) -> None:
+    """One grey line per token, iterations as coloured markers, h_0 as an open grey one."""
+    x, y = (scores[:, positions, c] for c in pair)
+    gap = np.full((1, len(positions)), np.nan)
+    cell: dict[str, Any] = {"row": row, "col": col}
+    fig.add_scatter(
+        x=np.concatenate([x, gap]).T.reshape(-1),
+        y=np.concatenate([y, gap]).T.reshape(-1),
+        mode="lines",
+        line={"color": style.palette(theme).line, "width": 1},
+        hoverinfo="skip",
+        **cell,
+    )
+    names = [f"<b>{labels.token_label(tokens[p])}</b>  (position {p})" for p in positions]
+    hover = "%{customdata}<br>%{x:.3g}, %{y:.3g}<extra></extra>"
+    h0 = style.role("h0", theme)
+    k = np.arange(1, len(scores))
+    colors = style.iteration_colors(16, theme)
+    fig.add_scatter(
+        x=x[1:].reshape(-1),
+        y=y[1:].reshape(-1),
+        mode="markers",
+        marker={
+            "color": np.repeat(k, len(positions)),
+            "colorscale": [[i / 15, color] for i, color in enumerate(colors)],
+            "cmin": 1,
+            "cmax": max(len(scores) - 1, 2),
+            "size": 6,
+            "showscale": bar,
+            "colorbar": {"title": {"text": "iteration k", "side": "right"}, "thickness": 12},
+        },
+        customdata=[f"{name}<br>iteration {i}" for i in k for name in names],
+        hovertemplate=hover,
+        **cell,
+    )
+    fig.add_scatter(
+        x=x[0],
+        y=y[0],
+        mode="markers",
+        marker={"symbol": h0["symbol"], "color": h0["color"], "size": 8, "line": {"width": 2}},
+        customdata=[f"{name}<br>h₀" for name in names],
+        hovertemplate=hover,
+        **cell,
+    )
+
+
+def _bold(
+    fig: go.Figure,
+    scores: np.ndarray,
+    pair: tuple[int, int],
+    theme: style.Theme,
+    *,
+    row: int,
+    col: int,
+) -> None:
+    fig.add_scatter(
+        x=scores[:, pair[0]],
+        y=scores[:, pair[1]],
+        mode="lines",
+        line={"color": style.palette(theme).control, "width": 2.5},
+        hoverinfo="skip",
+        row=row,
+        col=col,
+    )
+
+
+def _pc(result: Trajectories, c: int) -> str:
+    return f"PC {c + 1} ({100 * result.explained[c]:.1f}%)"
+
+
+def _reach(values: np.ndarray) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return 1.08 * float(finite.max(initial=0)) or 1.0
+
+
+def _caption(result: Trajectories, shown: str, marker: bool = True) -> str:
+    what = "directions u(hₖ) = hₖ/‖hₖ‖" if result.unit else "states hₖ"
+    total = 100 * result.explained.sum()
+    text = f"{shown}. PCA of all {what}, every token and iteration 0…{result.n_iters} together; "
+    text += f"{result.n_components} components hold {total:.1f}% of the variance."
+    return text + (" Open grey marker: h₀, the Head's output." if marker else "")
