@@ -62,24 +62,55 @@ class LoopedConfig:
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         if isinstance(self.loop, dict):
             set_("loop", loops.decode(self.loop))
-        _require(isinstance(self.loop, LoopFamily), "loop", self.loop, "a family of abbie_lens.loops")
+        _require(
+            isinstance(self.loop, LoopFamily), "loop", self.loop, "a family of abbie_lens.loops"
+        )
         for name in ("d_model", "n_heads", "d_vocab", "n_ctx", "n_body_blocks"):
-            _require(_is_int(value := getattr(self, name)) and value >= 1, name, value, "an integer >= 1")
+            _require(
+                _is_int(value := getattr(self, name)) and value >= 1, name, value, "an integer >= 1"
+            )
         for name in ("n_head_blocks", "n_tail_blocks", "n_iters"):
-            _require(_is_int(value := getattr(self, name)) and value >= 0, name, value, "an integer >= 0")
+            _require(
+                _is_int(value := getattr(self, name)) and value >= 0, name, value, "an integer >= 0"
+            )
         if self.d_head is None:
-            _require(self.d_model % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of d_model={self.d_model}, or give d_head")
+            _require(
+                self.d_model % self.n_heads == 0,
+                "n_heads",
+                self.n_heads,
+                f"a divisor of d_model={self.d_model}, or give d_head",
+            )
             set_("d_head", self.d_model // self.n_heads)
         if self.d_mlp is None:
             set_("d_mlp", -(-8 * self.d_model // 96) * 32 if self.gated_mlp else 4 * self.d_model)
         if self.n_key_value_heads is None:
             set_("n_key_value_heads", self.n_heads)
-        _require(self.n_heads % self.kv_heads == 0, "n_key_value_heads", self.n_key_value_heads, f"a divisor of n_heads={self.n_heads}")
+        _require(
+            self.n_heads % self.kv_heads == 0,
+            "n_key_value_heads",
+            self.n_key_value_heads,
+            f"a divisor of n_heads={self.n_heads}",
+        )
         _require(self.act_fn in ACTIVATIONS, "act_fn", self.act_fn, ACTIVATIONS)
-        _require(self.normalization_type in NORMALIZATIONS, "normalization_type", self.normalization_type, NORMALIZATIONS)
-        _require(self.positional_embedding_type in POSITIONS, "positional_embedding_type", self.positional_embedding_type, POSITIONS)
+        _require(
+            self.normalization_type in NORMALIZATIONS,
+            "normalization_type",
+            self.normalization_type,
+            NORMALIZATIONS,
+        )
+        _require(
+            self.positional_embedding_type in POSITIONS,
+            "positional_embedding_type",
+            self.positional_embedding_type,
+            POSITIONS,
+        )
         _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
-        _require(self.positional_embedding_type != "rotary" or self.head_width % 2 == 0, "d_head", self.d_head, "an even number for rotary positions")
+        _require(
+            self.positional_embedding_type != "rotary" or self.head_width % 2 == 0,
+            "d_head",
+            self.d_head,
+            "an even number for rotary positions",
+        )
         self.loop.check(self)
 
     @property
@@ -113,7 +144,9 @@ class LoopedConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `loop` is tagged by family."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "loop"}
+        plain = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "loop"
+        }
         return {**plain, "loop": loops.encode(self.loop)}
 
     @classmethod

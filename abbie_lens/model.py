@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformer_lens import HookedRootModule
 
 from abbie_lens.components.embed import Embed, PosEmbed, Unembed
 from abbie_lens.components.initialise import initialise
@@ -24,7 +23,7 @@ from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError
 from abbie_lens.files.pretrained import PretrainedMixin
 from abbie_lens.generation import GenerationMixin
-from abbie_lens.hooks.access import AddressedHooksMixin
+from abbie_lens.hooks.access import AddressedRootModule
 from abbie_lens.hooks.points import Clock, Site
 from abbie_lens.info import ModelInfo
 from abbie_lens.lock import RunLock
@@ -46,15 +45,20 @@ class LoopParts(nn.Module):
             self.add_module(name, part)
 
 
-class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, PretrainedMixin, HookedRootModule):
+class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, AddressedRootModule):
     """A looped transformer in which every activation has an iteration axis."""
 
     def __init__(self, cfg: LoopedConfig, tokenizer: Any = None) -> None:
         super().__init__()
         self.cfg, self.tokenizer = cfg, tokenizer
+        self.name = cfg.model_name
         self.lock, self.clock = RunLock(), Clock()
         self.embed = Embed(cfg.d_vocab, cfg.d_model)
-        self.pos_embed = PosEmbed(cfg.n_ctx, cfg.d_model) if cfg.positional_embedding_type == "standard" else None
+        self.pos_embed = (
+            PosEmbed(cfg.n_ctx, cfg.d_model)
+            if cfg.positional_embedding_type == "standard"
+            else None
+        )
         self.head = Stack(cfg, "head", cfg.n_head_blocks)
         self.body = Stack(cfg, "body", cfg.n_body_blocks)
         self.tail = Stack(cfg, "tail", cfg.n_tail_blocks)
@@ -85,9 +89,11 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
         families that draw h_0. Errors: InputError.
         """
         tokens, attention_mask = self.as_tokens(tokens, attention_mask)
-        n_iters = self._depth(n_iters)
+        n_iters = self.depth(n_iters)
         if (initial_state is not None or seed is not None) and not self.cfg.loop.draws_state:
-            raise InputError(f"initial_state, seed: {self.cfg.loop.family} draws no initial state; replace the whole State to restart from another.")
+            raise InputError(
+                f"initial_state, seed: {self.cfg.loop.family} draws no initial state; replace the whole State to restart from another."
+            )
         with self.lock:
             self.check_asked(n_iters)
             self.clock.n_iters, self.clock.iteration = n_iters, 0
@@ -124,7 +130,13 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
             raise InputError(f"return_type={return_type!r}: expected one of {RETURN_TYPES}.")
         tokens, attention_mask = self.as_tokens(input, attention_mask)
         with self.lock:
-            state = self.begin(tokens, n_iters, attention_mask=attention_mask, initial_state=initial_state, seed=seed)
+            state = self.begin(
+                tokens,
+                n_iters,
+                attention_mask=attention_mask,
+                initial_state=initial_state,
+                seed=seed,
+            )
             for _ in range(state.n_iters):
                 state = self._step(state)
             if return_type is None:
@@ -137,7 +149,9 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
 
     # -- the stages they are made of ---------------------------------------------------------------------
 
-    def _begin(self, tokens: Tensor, n_iters: int, attention_mask: Tensor | None, past: KVCache | None) -> State:
+    def _begin(
+        self, tokens: Tensor, n_iters: int, attention_mask: Tensor | None, past: KVCache | None
+    ) -> State:
         context = self._context(tokens, attention_mask, past)
         x = self.embed(tokens)
         if self.pos_embed is not None:
@@ -161,13 +175,21 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
         z = self.loop.hook_readout(h if to.z is None else to.z)
         return state.replace(k=k, h=h, z=z, carry=to.carry)
 
-    def _context(self, tokens: Tensor, attention_mask: Tensor | None, past: KVCache | None) -> Context:
+    def _context(
+        self, tokens: Tensor, attention_mask: Tensor | None, past: KVCache | None
+    ) -> Context:
         n_past = next(iter(past.values()))[0].shape[1] if past else 0
         n_new = tokens.shape[1]
         positions = position_ids(attention_mask, n_past, n_new, tokens.device)
         if n_past + n_new > self.cfg.n_ctx:
-            raise InputError(f"tokens: {n_past + n_new} positions exceed the model's context of {self.cfg.n_ctx}.")
-        rotary = None if self.pos_embed is not None else rotary_table(positions, self.cfg.head_width, self.cfg.rotary_base, self.dtype)
+            raise InputError(
+                f"tokens: {n_past + n_new} positions exceed the model's context of {self.cfg.n_ctx}."
+            )
+        rotary = (
+            None
+            if self.pos_embed is not None
+            else rotary_table(positions, self.cfg.head_width, self.cfg.rotary_base, self.dtype)
+        )
         mask = allowed(attention_mask, n_past, n_new, tokens.device)
         return Context(positions, mask, rotary, None if past is None else dict(past))
 
@@ -181,15 +203,27 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
         if attention_mask is not None:
             attention_mask = attention_mask.repeat(flat.shape[0] // attention_mask.shape[0], 1)
         with self.lock:
-            state = State(tokens, attention_mask, 0, 0, flat, flat, self._context(tokens, attention_mask, None))
+            state = State(
+                tokens,
+                attention_mask,
+                0,
+                0,
+                flat,
+                flat,
+                self._context(tokens, attention_mask, None),
+            )
             return self._readout(state)[0].view(*z.shape[:-1], -1)
 
-    def run_cached(self, tokens: Tensor, past: KVCache | None, n_iters: int | None = None) -> tuple[Tensor, KVCache | None]:
+    def run_cached(
+        self, tokens: Tensor, past: KVCache | None, n_iters: int | None = None
+    ) -> tuple[Tensor, KVCache | None]:
         """Logits of new tokens [batch, pos] after those in `past`, and the cache that now holds them too."""
         with self.lock:
             state = self.begin(tokens, n_iters, past=past)
             if past and ("tail", state.n_iters, 0) not in past and len(self.tail):
-                raise InputError(f"n_iters={state.n_iters}: the cache was filled at another depth; one generation has one n_iters.")
+                raise InputError(
+                    f"n_iters={state.n_iters}: the cache was filled at another depth; one generation has one n_iters."
+                )
             for _ in range(state.n_iters):
                 state = self._step(state)
             logits, state = self._readout(state)
@@ -197,21 +231,28 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
 
     # -- checks and identity -----------------------------------------------------------------------------
 
-    def as_tokens(self, input: Any, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def as_tokens(
+        self, input: Any, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Token ids [batch, pos] on the model's device, and the mask, from text, texts or ids. Errors: InputError."""
-        if isinstance(input, str) or (isinstance(input, list | tuple) and input and isinstance(input[0], str)):
+        if isinstance(input, str) or (
+            isinstance(input, list | tuple) and input and isinstance(input[0], str)
+        ):
             tokens, attention_mask = self.tokenize(input)
         else:
             tokens = torch.as_tensor(input, device=self.device)
             tokens = tokens[None] if tokens.ndim == 1 else tokens
             _check_tokens(tokens, self.cfg.d_vocab)
         if tokens.shape[1] > self.cfg.n_ctx:
-            raise InputError(f"input: {tokens.shape[1]} tokens; the model's context holds {self.cfg.n_ctx}.")
+            raise InputError(
+                f"input: {tokens.shape[1]} tokens; the model's context holds {self.cfg.n_ctx}."
+            )
         if attention_mask is not None:
             attention_mask = torch.as_tensor(attention_mask, device=self.device)
         return tokens, attention_mask
 
-    def _depth(self, n_iters: int | None) -> int:
+    def depth(self, n_iters: int | None) -> int:
+        """The planned depth: `n_iters`, or the trained one if None. Errors: InputError."""
         n_iters = self.cfg.n_iters if n_iters is None else n_iters
         if isinstance(n_iters, bool) or not isinstance(n_iters, int) or n_iters < 0:
             raise InputError(f"n_iters={n_iters!r}: expected an integer >= 0.")
@@ -227,28 +268,41 @@ class HookedLoopedTransformer(AddressedHooksMixin, GenerationMixin, TextMixin, P
         """The parameters' dtype."""
         return self.embed.weight.dtype
 
-    @property
-    def name(self) -> str:
-        """The model's name, from its configuration."""
-        return self.cfg.model_name
-
     def info(self) -> ModelInfo:
         """Who this model is: for results and exports."""
         from abbie_lens.files.hashing import weight_hash
 
         settings = {key: value for key, value in encode(self.cfg.loop).items() if key != "family"}
-        family = self.cfg.loop.family + (f" ({', '.join(map(str, settings.values()))})" if settings else "")
+        family = self.cfg.loop.family + (
+            f" ({', '.join(map(str, settings.values()))})" if settings else ""
+        )
         n_params = sum(p.numel() for p in self.parameters())
-        return ModelInfo(self.name, family, weight_hash(self), n_params, self.cfg.n_iters, str(self.dtype).removeprefix("torch."))
+        return ModelInfo(
+            self.cfg.model_name,
+            family,
+            weight_hash(self),
+            n_params,
+            self.cfg.n_iters,
+            str(self.dtype).removeprefix("torch."),
+        )
 
     def randomized(self, seed: int = 0) -> Self:
         """The random-initialisation control: same architecture and tokenizer, fresh weights."""
-        fresh = type(self)(self.cfg.replace(seed=seed, model_name=f"{self.name} (random initialisation)"), self.tokenizer)
+        fresh = type(self)(
+            self.cfg.replace(
+                seed=seed, model_name=f"{self.cfg.model_name} (random initialisation)"
+            ),
+            self.tokenizer,
+        )
         return fresh.to(device=self.device, dtype=self.dtype).eval()
 
 
 def _check_tokens(tokens: Tensor, d_vocab: int) -> None:
     if tokens.ndim != 2 or tokens.is_floating_point() or tokens.numel() == 0:
-        raise InputError(f"input: token ids of shape {tuple(tokens.shape)} and type {tokens.dtype}; expected integers [batch, pos], not empty.")
+        raise InputError(
+            f"input: token ids of shape {tuple(tokens.shape)} and type {tokens.dtype}; expected integers [batch, pos], not empty."
+        )
     if not torch.compiler.is_compiling() and (tokens.min() < 0 or tokens.max() >= d_vocab):
-        raise InputError(f"input: token ids from {int(tokens.min())} to {int(tokens.max())}; the vocabulary has 0 to {d_vocab - 1}.")
+        raise InputError(
+            f"input: token ids from {int(tokens.min())} to {int(tokens.max())}; the vocabulary has 0 to {d_vocab - 1}."
+        )

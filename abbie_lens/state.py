@@ -58,14 +58,18 @@ class State:
         return dataclasses.replace(self, **changes)
 
 
-def position_ids(attention_mask: Tensor | None, n_past: int, n_new: int, device: torch.device) -> Tensor:
+def position_ids(
+    attention_mask: Tensor | None, n_past: int, n_new: int, device: torch.device
+) -> Tensor:
     """[batch or 1, new] positions counted over real tokens only, so that left padding shifts nothing."""
     if attention_mask is None:
         return torch.arange(n_past, n_past + n_new, device=device)[None]
     return (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, n_past:]
 
 
-def allowed(attention_mask: Tensor | None, n_past: int, n_new: int, device: torch.device) -> Tensor | None:
+def allowed(
+    attention_mask: Tensor | None, n_past: int, n_new: int, device: torch.device
+) -> Tensor | None:
     """[batch or 1, 1, query, key] boolean mask, or None where plain causal attention says the same."""
     if attention_mask is None and n_past == 0:
         return None

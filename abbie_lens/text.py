@@ -15,9 +15,15 @@ class TextMixin:
     """Methods of a model that holds a `tokenizer`."""
 
     tokenizer: Any
-    device: torch.device
 
-    def tokenize(self, text: str | Sequence[str], prepend_bos: bool = True) -> tuple[Tensor, Tensor | None]:
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are put."""
+        raise NotImplementedError
+
+    def tokenize(
+        self, text: str | Sequence[str], prepend_bos: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Tokens [batch, pos], right-padded, and their attention mask (None where nothing is padded).
 
         Errors: InputError without a tokenizer, for an empty or blank text, or one that is not valid Unicode.
@@ -28,10 +34,14 @@ class TextMixin:
         rows = [self._encode(t, prepend_bos) for t in texts]
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or 0
-        tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)
+        tokens = torch.tensor(
+            [row + [pad] * (width - len(row)) for row in rows], device=self.device
+        )
         if all(len(row) == width for row in rows):
             return tokens, None
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self.device)
+        mask = torch.tensor(
+            [[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self.device
+        )
         return tokens, mask
 
     def _encode(self, text: str, prepend_bos: bool) -> list[int]:
@@ -42,7 +52,9 @@ class TextMixin:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"text: not valid Unicode at character {error.start} (a lone surrogate).") from None
+            raise InputError(
+                f"text: not valid Unicode at character {error.start} (a lone surrogate)."
+            ) from None
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         bos = self.tokenizer.bos_token_id
         return [bos, *ids] if prepend_bos and bos is not None and ids[:1] != [bos] else ids
@@ -53,9 +65,13 @@ class TextMixin:
 
     def to_string(self, tokens: Tensor | Sequence[int]) -> str:
         """The text of one sequence of token ids."""
-        return self.tokenizer.decode(_ids(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(
+            _ids(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
 
-    def to_str_tokens(self, text: str | Tensor | Sequence[int], prepend_bos: bool = True) -> list[str]:
+    def to_str_tokens(
+        self, text: str | Tensor | Sequence[int], prepend_bos: bool = True
+    ) -> list[str]:
         """One string per token of one sequence; a token that is part of a character reads as its bytes, e.g. `<0xF0>`."""
         ids = self._encode(text, prepend_bos) if isinstance(text, str) else _ids(text)
         if self.tokenizer is None:
@@ -63,7 +79,9 @@ class TextMixin:
         return [self._str_token(i) for i in ids]
 
     def _str_token(self, token: int) -> str:
-        decoded = self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        decoded = self.tokenizer.decode(
+            [token], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         if "\ufffd" not in decoded:
             return decoded
         piece = self.tokenizer.convert_ids_to_tokens(token)

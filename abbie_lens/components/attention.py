@@ -29,7 +29,9 @@ class Attention(nn.Module):
         self.hook_rot_q, self.hook_rot_k = Site(), Site()
         self.hook_attn_scores, self.hook_pattern, self.hook_z = Site(), Site(), Site()
 
-    def forward(self, x: Tensor, context: Context, slot: Slot, query_input: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Context, slot: Slot, query_input: Tensor | None = None
+    ) -> Tensor:
         """x [batch, pos, d_model] -> [batch, pos, d_model]."""
         batch, n_new, _ = x.shape
         asking = x if query_input is None else query_input
@@ -41,14 +43,21 @@ class Attention(nn.Module):
             k = self.hook_rot_k(rotate(k, context.rotary))
         if context.kv is not None:
             if slot in context.kv:
-                k, v = (torch.cat(pair, dim=1) for pair in zip(context.kv[slot], (k, v), strict=True))
+                k, v = (
+                    torch.cat(pair, dim=1) for pair in zip(context.kv[slot], (k, v), strict=True)
+                )
             context.kv[slot] = (k, v)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         if self.hook_attn_scores.active or self.hook_pattern.active:
             z = self._explicit(q, k, v, context.mask)
         else:
             z = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=context.mask, is_causal=context.mask is None, enable_gqa=self.n_kv != self.n_heads
+                q,
+                k,
+                v,
+                attn_mask=context.mask,
+                is_causal=context.mask is None,
+                enable_gqa=self.n_kv != self.n_heads,
             )
         return self.o_proj(self.hook_z(z.transpose(1, 2)).flatten(2))
 

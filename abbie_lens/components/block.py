@@ -24,8 +24,12 @@ class Block(nn.Module):
         self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = Site(), Site(), Site()
         self.hook_attn_out, self.hook_mlp_out = Site(), Site()
 
-    def forward(self, x: Tensor, context: Context, slot: Slot, query_input: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Context, slot: Slot, query_input: Tensor | None = None
+    ) -> Tensor:
         """x [batch, pos, d_model] -> [batch, pos, d_model]; `slot` names this application's keys and values."""
         x = self.hook_resid_pre(x)
-        x = self.hook_resid_mid(x + self.hook_attn_out(self.attn(self.ln1(x), context, slot, query_input)))
+        x = self.hook_resid_mid(
+            x + self.hook_attn_out(self.attn(self.ln1(x), context, slot, query_input))
+        )
         return self.hook_resid_post(x + self.hook_mlp_out(self.mlp(self.ln2(x))))

@@ -20,5 +20,7 @@ def initialise(model: nn.Module, cfg: LoopedConfig) -> None:
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             continue
-        std = cfg.initializer_range / ((2 * max(cfg.n_layers(), 1)) ** 0.5 if name.endswith(writers) else 1.0)
+        std = cfg.initializer_range / (
+            (2 * max(cfg.n_layers(), 1)) ** 0.5 if name.endswith(writers) else 1.0
+        )
         nn.init.normal_(parameter, std=std, generator=generator)

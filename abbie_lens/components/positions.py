@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 
-def rotary_table(positions: Tensor, d_head: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_table(
+    positions: Tensor, d_head: int, base: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """cos and sin, each [batch, pos, 1, d_head]; angles in float32 whatever the model's dtype. Source: arXiv 2104.09864."""
-    frequency = base ** (-torch.arange(0, d_head, 2, device=positions.device, dtype=torch.float32) / d_head)
+    frequency = base ** (
+        -torch.arange(0, d_head, 2, device=positions.device, dtype=torch.float32) / d_head
+    )
     angle = (positions[..., None].float() * frequency).repeat(1, 1, 2)[:, :, None, :]
     return angle.cos().to(dtype), angle.sin().to(dtype)
 

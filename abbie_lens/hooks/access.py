@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import LensHandle
 
 from abbie_lens.errors import SiteError
@@ -20,6 +21,7 @@ from abbie_lens.hooks.memory import capture_bytes, require_room
 from abbie_lens.hooks.points import Clock, OwnedHook, Site, detach
 
 if TYPE_CHECKING:
+    from abbie_lens.components.embed import Embed
     from abbie_lens.config import LoopedConfig
     from abbie_lens.lock import RunLock
 
@@ -35,21 +37,32 @@ class _Moment:
     iteration: int | None
 
 
-class AddressedHooksMixin:
-    """`hooks`, `run_with_hooks`, `run_with_cache` that understand `name@iteration`."""
+class AddressedRootModule(HookedRootModule):
+    """A HookedRootModule whose `hooks`, `run_with_hooks`, `run_with_cache` understand `name@iteration`."""
 
     cfg: LoopedConfig
     lock: RunLock
     clock: Clock
-    hook_dict: dict[str, Site]
+    embed: Embed
+    hook_dict: dict[str, Site]  # type: ignore[assignment]
 
     def setup(self) -> None:
         """Name every site, tell it the clock, and whether it is inside the loop."""
-        super().setup()  # type: ignore[misc]
+        super().setup()
         self.asked: list[tuple[int, Address]] = []
         for name, site in self.hook_dict.items():
             site.clock = self.clock
             site.looped = name.startswith(("body.", "loop."))
+
+    def as_tokens(
+        self, input: Any, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Token ids [batch, pos] and their mask, from whatever the model takes."""
+        raise NotImplementedError
+
+    def depth(self, n_iters: int | None) -> int:
+        """The planned depth: `n_iters`, or the trained one. Errors: InputError."""
+        raise NotImplementedError
 
     def rows(self, site: str, n_iters: int) -> int:
         """Rows of a site after `n_iters` iterations; 0 for a site outside the loop."""
@@ -78,11 +91,17 @@ class AddressedHooksMixin:
         added: list[tuple[Site, LensHandle]] = []
         asked: list[tuple[int, Address]] = []
         with self.lock:
-            wanted = [(address, fn, False) for name, fn in fwd_hooks for address in self._addresses(name)]
-            wanted += [(address, fn, True) for name, fn in bwd_hooks for address in self._addresses(name)]
+            wanted = [
+                (address, fn, False) for name, fn in fwd_hooks for address in self._addresses(name)
+            ]
+            wanted += [
+                (address, fn, True) for name, fn in bwd_hooks for address in self._addresses(name)
+            ]
             for address, fn, backward in wanted:
                 hook = OwnedHook(self._addressed(address, _on_gradient(fn) if backward else fn))
-                added.append((self.hook_dict[address.name], self.hook_dict[address.name].add_hook(hook)))
+                added.append(
+                    (self.hook_dict[address.name], self.hook_dict[address.name].add_hook(hook))
+                )
                 asked.append((hook.owner, address))
             self.asked.extend(asked)
         try:
@@ -120,12 +139,20 @@ class AddressedHooksMixin:
 
         return only_there
 
-    def run_with_hooks(self, *args: Any, fwd_hooks: AddressedHooks = (), bwd_hooks: AddressedHooks = (), reset_hooks_end: bool = True, clear_contexts: bool = False, **kwargs: Any) -> Any:
+    def run_with_hooks(
+        self,
+        *args: Any,
+        fwd_hooks: AddressedHooks = (),
+        bwd_hooks: AddressedHooks = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """One forward pass under `hooks(...)`; keep `reset_hooks_end=False` for gradients taken afterwards."""
         with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
-            return self(*args, **kwargs)  # type: ignore[operator]
+            return self(*args, **kwargs)
 
-    def run_with_cache(
+    def run_with_cache(  # type: ignore[override]
         self,
         input: Any,
         *,
@@ -144,24 +171,34 @@ class AddressedHooksMixin:
         names, or None for everything. `incl_bwd` calls `backward()` on the output (use `return_type="loss"`)
         and adds `name_grad`. Errors: SiteError for unknown addresses, InputError where it would not fit.
         """
-        depth = self.cfg.n_iters if n_iters is None else n_iters
-        tokens, mask = self.as_tokens(input, kwargs.pop("attention_mask", None))  # type: ignore[attr-defined]
+        depth = self.depth(n_iters)
+        tokens, mask = self.as_tokens(input, kwargs.pop("attention_mask", None))
+        batch, pos = tokens.shape
         keep: dict[str, set[int]] = {}
         for name, addresses in wanted_sites(names_filter, list(self.hook_dict)).items():
             looped = self.hook_dict[name].looped
             chosen = [self.address(str(address)) for address in addresses]
-            keep[name] = {row for a in chosen for row in a.select(self.rows(name, depth))} if looped else {0}
-        dtype = cache_dtype or self.dtype  # type: ignore[attr-defined]
-        size = lambda rows: capture_bytes(self.cfg, rows, *tokens.shape, dtype)  # noqa: E731
+            keep[name] = (
+                {row for a in chosen for row in a.select(self.rows(name, depth))} if looped else {0}
+            )
+        model_device, model_dtype = self.embed.weight.device, self.embed.weight.dtype
+        size = lambda rows: capture_bytes(self.cfg, rows, batch, pos, cache_dtype or model_dtype)  # noqa: E731
         states = [(name, self.rows(name, depth)) for name in STATES]
-        require_room(size((name, len(rows)) for name, rows in keep.items()) * (1 + incl_bwd), size(states), torch.device(cache_device or self.device))  # type: ignore[attr-defined]
+        require_room(
+            size((name, len(rows)) for name, rows in keep.items()) * (1 + incl_bwd),
+            size(states),
+            torch.device(cache_device or model_device),
+        )
 
-        capture = Capture(Storage(cache_device, cache_dtype, pos_slice, remove_batch_dim), lambda name, row: row in keep[name])
+        capture = Capture(
+            Storage(cache_device, cache_dtype, pos_slice, remove_batch_dim),
+            lambda name, row: row in keep[name],
+        )
         hooks = [(name, capture.forward_hook) for name in keep]
         if incl_bwd:
             hooks += [(name, capture.gradient_hook) for name in keep]
         with self.hooks(hooks):
-            output = self(tokens, n_iters=depth, attention_mask=mask, **kwargs)  # type: ignore[operator]
+            output = self(tokens, n_iters=depth, attention_mask=mask, **kwargs)
             if incl_bwd:
                 output.backward()
         return output, capture.cache(lambda name: self.rows(name, depth), self, depth)

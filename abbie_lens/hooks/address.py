@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from abbie_lens.errors import SiteError, nearest
 
-_PATTERN = re.compile(r"(?P<name>[^@]*)(?:@(?:(?P<one>-?\d+)|(?P<start>-?\d*):(?P<stop>-?\d*)(?::(?P<step>-?\d+))?))?")
+_PATTERN = re.compile(
+    r"(?P<name>[^@]*)(?:@(?:(?P<one>-?\d+)|(?P<start>-?\d*):(?P<stop>-?\d*)(?::(?P<step>-?\d+))?))?"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ def parse(text: str, known: Collection[str]) -> Address:
         return Address(name, int(match["one"]))
     if match["start"] is None:
         return Address(name)
-    start, stop, step = (int(match[part]) if match[part] else None for part in ("start", "stop", "step"))
+    start, stop, step = (
+        int(match[part]) if match[part] else None for part in ("start", "stop", "step")
+    )
     if step == 0:
         raise SiteError(f"{text!r}: a step of 0 selects nothing.")
     return Address(name, slice(start, stop, step))

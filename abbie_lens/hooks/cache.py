@@ -26,7 +26,14 @@ class IterationCache(Mapping[str, Tensor]):
     Errors: SiteError for an unknown site, a missing iteration, or rows that cannot be stacked.
     """
 
-    def __init__(self, rows: Mapping[str, Rows], plain: Mapping[str, Tensor], n_rows: Mapping[str, int], source: Any = None, n_iters: int | None = None) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, Rows],
+        plain: Mapping[str, Tensor],
+        n_rows: Mapping[str, int],
+        source: Any = None,
+        n_iters: int | None = None,
+    ) -> None:
         self._rows = {name: dict(recorded) for name, recorded in rows.items()}
         self._plain = dict(plain)
         self._n_rows = dict(n_rows)
@@ -56,14 +63,22 @@ class IterationCache(Mapping[str, Tensor]):
         wanted = address.select(self._n_rows[name])
         self._require(address, wanted)
         if name in self._stacks:
-            return self._stacks[name] if address.rows is None else self._stacks[name][_contiguous(wanted)]
+            return (
+                self._stacks[name]
+                if address.rows is None
+                else self._stacks[name][_contiguous(wanted)]
+            )
         shapes = {tuple(rows[i].shape) for i in wanted}
         if len(shapes) > 1:
-            raise SiteError(f"{address}: its shape changes with the iteration ({sorted(shapes)}), so there is no stack; read single rows, {name}@i.")
+            raise SiteError(
+                f"{address}: its shape changes with the iteration ({sorted(shapes)}), so there is no stack; read single rows, {name}@i."
+            )
         if not wanted:
             raise SiteError(f"{address}: selects no iteration of {self._n_rows[name]}.")
         stacked = torch.stack([rows[i] for i in wanted])
-        if address.rows is None:  # from here on the rows are views of the stack: nothing is held twice
+        if (
+            address.rows is None
+        ):  # from here on the rows are views of the stack: nothing is held twice
             self._stacks[name] = stacked
             self._rows[name] = dict(zip(wanted, stacked.unbind(), strict=True))
         return stacked
@@ -72,7 +87,9 @@ class IterationCache(Mapping[str, Tensor]):
         missing = [i for i in wanted if i not in self._rows[address.name]]
         if missing:
             held = sorted(self._rows[address.name])
-            raise SiteError(f"{address}: iterations {missing} were not recorded; recorded: {held}. Ask for those, or record more.")
+            raise SiteError(
+                f"{address}: iterations {missing} were not recorded; recorded: {held}. Ask for those, or record more."
+            )
 
     def __iter__(self) -> Iterator[str]:
         return iter([*self._plain, *self._rows])
@@ -94,14 +111,27 @@ class IterationCache(Mapping[str, Tensor]):
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tensors = [*self._plain.values(), *(t for rows in self._rows.values() for t in rows.values())]
+        tensors = [
+            *self._plain.values(),
+            *(t for rows in self._rows.values() for t in rows.values()),
+        ]
         return sum(t.numel() * t.element_size() for t in tensors)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> IterationCache:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> IterationCache:
         """A copy on another device, or with floating-point activations in another dtype."""
         move = lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None)  # noqa: E731
-        rows = {name: {i: move(t) for i, t in recorded.items()} for name, recorded in self._rows.items()}
-        return IterationCache(rows, {k: move(t) for k, t in self._plain.items()}, self._n_rows, self.source, self.n_iters)
+        rows = {
+            name: {i: move(t) for i, t in recorded.items()} for name, recorded in self._rows.items()
+        }
+        return IterationCache(
+            rows,
+            {k: move(t) for k, t in self._plain.items()},
+            self._n_rows,
+            self.source,
+            self.n_iters,
+        )
 
     def unroll(self) -> ActivationCache:
         """The stock ActivationCache of the equivalent plain transformer; see `hooks.unroll`."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
-from transformer_lens.utilities import Slice
+from transformer_lens.utilities.slice import Slice
 
 from abbie_lens.errors import InputError, SiteError
 from abbie_lens.hooks.address import Address, parse
@@ -40,7 +40,9 @@ class Storage:
             tensor = Slice.unwrap(self.pos_slice).apply(tensor, dim=dim)
         if self.remove_batch_dim:
             if tensor.shape[0] != 1:
-                raise InputError(f"remove_batch_dim=True: batch is {tensor.shape[0]}, allowed only for a batch of 1.")
+                raise InputError(
+                    f"remove_batch_dim=True: batch is {tensor.shape[0]}, allowed only for a batch of 1."
+                )
             tensor = tensor[0]
         return tensor
 
@@ -78,15 +80,19 @@ class Capture:
 
     def forward_hook(self, tensor: Tensor, hook: Any, name: str | None = None) -> None:
         """Keep the value that passes a site."""
-        name = name or hook.name
+        name = name or str(hook.name)
         row = self._row(name, hook)
         if self.select(name, row):
             self.rows.setdefault(name, {})[row] = self.storage.keep(name, tensor)
 
     def gradient_hook(self, tensor: Tensor, hook: Any, name: str | None = None) -> None:
         """Keep the gradient that reaches a site, under `name_grad` and the iteration of its forward pass."""
-        name = name or hook.name
-        row = hook.iteration if getattr(hook, "iteration", None) is not None else self.fired.get(name, 1) - 1
+        name = name or str(hook.name)
+        row = (
+            hook.iteration
+            if getattr(hook, "iteration", None) is not None
+            else self.fired.get(name, 1) - 1
+        )
         if not (tensor.requires_grad and self.select(name, row)):
             return
         grads = self.rows.setdefault(f"{name}_grad", {})
@@ -104,13 +110,25 @@ class Capture:
             return 0
         return int(hook.iteration)
 
-    def cache(self, n_rows: Callable[[str], int], source: Any, n_iters: int | None) -> IterationCache:
+    def cache(
+        self, n_rows: Callable[[str], int], source: Any, n_iters: int | None
+    ) -> IterationCache:
         """What was captured; `n_rows(site)` is how many rows a site inside the loop has."""
         single = {name for name, n in self.fired.items() if n == 1}
         single |= {f"{name}_grad" for name in single}
-        plain = {name: rows[0] for name, rows in self.rows.items() if rows and name in self.outside | single}
+        plain = {
+            name: rows[0]
+            for name, rows in self.rows.items()
+            if rows and name in self.outside | single
+        }
         rows = {name: rows for name, rows in self.rows.items() if rows and name not in plain}
-        return IterationCache(rows, plain, {name: n_rows(name.removesuffix("_grad")) for name in rows}, source, n_iters)
+        return IterationCache(
+            rows,
+            plain,
+            {name: n_rows(name.removesuffix("_grad")) for name in rows},
+            source,
+            n_iters,
+        )
 
 
 def record(
@@ -132,7 +150,9 @@ def record(
     """
     points: Mapping[str, HookPoint] = model.hook_dict
     wanted = wanted_sites(names_filter, list(points))
-    capture = Capture(Storage(cache_device, cache_dtype, pos_slice, remove_batch_dim), lambda _name, _row: True)
+    capture = Capture(
+        Storage(cache_device, cache_dtype, pos_slice, remove_batch_dim), lambda _name, _row: True
+    )
     handles = []
     try:
         for name in wanted:
@@ -145,7 +165,9 @@ def record(
     finally:
         for point, handle in handles:
             detach(point, handle)
-    return output, _drop_unwanted(capture, wanted).cache(lambda name: capture.fired.get(name, 0), model, None)
+    return output, _drop_unwanted(capture, wanted).cache(
+        lambda name: capture.fired.get(name, 0), model, None
+    )
 
 
 def _drop_unwanted(capture: Capture, wanted: Mapping[str, Sequence[Address]]) -> Capture:

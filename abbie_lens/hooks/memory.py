@@ -33,7 +33,9 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
     return batch * pos * per_token
 
 
-def capture_bytes(cfg: LoopedConfig, rows: Iterable[tuple[str, int]], batch: int, pos: int, dtype: torch.dtype) -> int:
+def capture_bytes(
+    cfg: LoopedConfig, rows: Iterable[tuple[str, int]], batch: int, pos: int, dtype: torch.dtype
+) -> int:
     """Bytes that (site, number of rows) pairs hold."""
     return sum(n * site_elements(cfg, name, batch, pos) for name, n in rows) * dtype.itemsize
 

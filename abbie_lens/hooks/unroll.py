@@ -125,7 +125,9 @@ def unroll(cache: IterationCache) -> UnrolledCache:
     if cache.n_iters is None or not hasattr(getattr(model, "cfg", None), "loop"):
         raise SiteError("unroll: only a cache of one of our looped models can be unrolled.")
     if not model.cfg.loop.unrolls:
-        raise SiteError(f"unroll: {model.cfg.loop.family} has no plain transformer of blocks that it amounts to.")
+        raise SiteError(
+            f"unroll: {model.cfg.loop.family} has no plain transformer of blocks that it amounts to."
+        )
     flat: dict[str, Tensor] = {}
     for name in cache:
         stage, _, rest = name.partition(".")
@@ -133,7 +135,9 @@ def unroll(cache: IterationCache) -> UnrolledCache:
             block, _, site = rest.partition(".")
             for i in cache.iterations(name) or [0]:
                 layer = int(block) + _first_layer(model, stage, i, cache.n_iters)
-                flat[f"blocks.{layer}.{site}"] = cache[f"{name}@{i}"] if stage == "body" else cache[name]
+                flat[f"blocks.{layer}.{site}"] = (
+                    cache[f"{name}@{i}"] if stage == "body" else cache[name]
+                )
         elif stage != "loop":
             flat[_RENAMED.get(name, name)] = cache[name]
     return UnrolledCache(flat, UnrolledModel(model, cache.n_iters))

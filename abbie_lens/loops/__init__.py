@@ -26,7 +26,9 @@ def decode(plain: dict[str, Any]) -> LoopFamily:
     settings = dict(plain)
     name = settings.pop("family", None)
     if name not in FAMILIES:
-        raise ConfigError(f"loop family {name!r}: expected one of {sorted(FAMILIES)}.{nearest(str(name), FAMILIES)}")
+        raise ConfigError(
+            f"loop family {name!r}: expected one of {sorted(FAMILIES)}.{nearest(str(name), FAMILIES)}"
+        )
     known = {f.name for f in dataclasses.fields(FAMILIES[name])}
     for key in settings.keys() - known:
         raise ConfigError(f"loop {name}: unknown setting {key!r}; expected among {sorted(known)}.")

@@ -19,7 +19,10 @@ def run_block(block, x, context, rows, prefix):
     attn, heads = block.attn, (block.attn.n_heads, block.attn.d_head)
     keep("hook_resid_pre", x)
     a = norm(block.ln1, "ln1", x)
-    q, k, v = (keep(f"attn.hook_{n}", (a @ p.weight.T).unflatten(-1, heads)) for n, p in zip("qkv", (attn.q_proj, attn.k_proj, attn.v_proj), strict=True))
+    q, k, v = (
+        keep(f"attn.hook_{n}", (a @ p.weight.T).unflatten(-1, heads))
+        for n, p in zip("qkv", (attn.q_proj, attn.k_proj, attn.v_proj), strict=True)
+    )
     cos, sin = context.rotary
 
     def turn(t):

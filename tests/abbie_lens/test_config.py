@@ -8,7 +8,9 @@ from abbie_lens import LoopedConfig, errors
 from abbie_lens.loops import FAMILIES, AbbieC, AbbieD, Std
 
 
-@pytest.mark.parametrize("loop", [Std(), AbbieC(), AbbieD("literal"), AbbieD("skip_first")], ids=str)
+@pytest.mark.parametrize(
+    "loop", [Std(), AbbieC(), AbbieD("literal"), AbbieD("skip_first")], ids=str
+)
 def test_json_round_trip(tiny_config, loop):
     config = tiny_config(loop, dtype="bfloat16", n_key_value_heads=2)
     assert LoopedConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -8,7 +8,9 @@ from abbie_lens.generation import choose
 from abbie_lens.loops import AbbieC, AbbieD, Std
 
 
-@pytest.mark.parametrize("loop", [Std(), AbbieC(), AbbieD(), AbbieD("skip_first"), AbbieD("literal")], ids=str)
+@pytest.mark.parametrize(
+    "loop", [Std(), AbbieC(), AbbieD(), AbbieD("skip_first"), AbbieD("literal")], ids=str
+)
 @pytest.mark.parametrize("positions", ["rotary", "standard"])
 @torch.no_grad()
 def test_cached_logits_equal_uncached(tiny_model, loop, positions):
@@ -20,7 +22,13 @@ def test_cached_logits_equal_uncached(tiny_model, loop, positions):
         logits, past = model.run_cached(chunk, past, 3)
         pieces.append(logits)
     torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-5, rtol=0)
-    assert {slot[:2] for slot in past} == {("head", 0), ("body", 0), ("body", 1), ("body", 2), ("tail", 3)}
+    assert {slot[:2] for slot in past} == {
+        ("head", 0),
+        ("body", 0),
+        ("body", 1),
+        ("body", 2),
+        ("tail", 3),
+    }
 
 
 @torch.no_grad()
@@ -54,8 +62,12 @@ def test_greedy_equals_an_uncached_loop(speaker):
     arguments = dict(max_new_tokens=8, n_iters=3, temperature=0, stop_at_eos=False)
     assert torch.equal(speaker.generate(speaker.to_tokens("the cat"), **arguments), tokens)
     assert speaker.generate("the cat", **arguments) == speaker.to_string(tokens[0, 1:])
-    assert "the cat" + "".join(speaker.generate("the cat", stream=True, **arguments)) == speaker.to_string(tokens[0, 1:])
-    assert torch.equal(speaker.generate(speaker.to_tokens("the cat"), use_kv_cache=False, **arguments), tokens)
+    assert "the cat" + "".join(
+        speaker.generate("the cat", stream=True, **arguments)
+    ) == speaker.to_string(tokens[0, 1:])
+    assert torch.equal(
+        speaker.generate(speaker.to_tokens("the cat"), use_kv_cache=False, **arguments), tokens
+    )
 
 
 def test_a_seed_repeats_and_another_differs(speaker):
@@ -66,7 +78,15 @@ def test_a_seed_repeats_and_another_differs(speaker):
 
 def test_the_cache_covers_prompt_and_new_tokens_alike(speaker):
     prompt = speaker.to_tokens("the cat")
-    whole, cache = speaker.generate(prompt, 5, n_iters=4, seed=0, return_cache=True, names_filter=["loop.hook_state"], stop_at_eos=False)
+    whole, cache = speaker.generate(
+        prompt,
+        5,
+        n_iters=4,
+        seed=0,
+        return_cache=True,
+        names_filter=["loop.hook_state"],
+        stop_at_eos=False,
+    )
     assert whole.shape == (1, prompt.shape[1] + 5)
     assert torch.equal(whole[:, : prompt.shape[1]], prompt)
     assert cache["loop.hook_state"].shape[:3] == (5, *whole.shape)

@@ -20,7 +20,9 @@ def tokens():
 
 @pytest.mark.parametrize("loop", LOOPS, ids=ids)
 @pytest.mark.parametrize("n_iters", [0, 1, 3])
-def test_every_row_of_every_site_equals_a_plain_loop_over_the_blocks(tiny_model, tokens, loop, n_iters):
+def test_every_row_of_every_site_equals_a_plain_loop_over_the_blocks(
+    tiny_model, tokens, loop, n_iters
+):
     model = tiny_model(loop)
     with torch.no_grad():
         expected_logits, expected = reference.run(model, tokens, n_iters)
@@ -39,7 +41,9 @@ def test_every_row_of_every_site_equals_a_plain_loop_over_the_blocks(tiny_model,
 
 def test_one_iteration_of_between_is_c_is_std(tiny_model, tokens):
     with torch.no_grad():
-        a, b, c = (tiny_model(loop)(tokens, n_iters=1) for loop in (AbbieD("between"), AbbieC(), Std()))
+        a, b, c = (
+            tiny_model(loop)(tokens, n_iters=1) for loop in (AbbieD("between"), AbbieC(), Std())
+        )
         literal = tiny_model(AbbieD("literal"))(tokens, n_iters=1)
     torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
     torch.testing.assert_close(a, c, atol=1e-6, rtol=0)
@@ -47,7 +51,12 @@ def test_one_iteration_of_between_is_c_is_std(tiny_model, tokens):
 
 
 def test_literal_and_between_have_identical_states(tiny_model, tokens):
-    caches = [tiny_model(AbbieD(r)).run_with_cache(tokens, n_iters=6, names_filter=["loop.hook_state", "loop.hook_readout"])[1] for r in ("between", "literal")]
+    caches = [
+        tiny_model(AbbieD(r)).run_with_cache(
+            tokens, n_iters=6, names_filter=["loop.hook_state", "loop.hook_readout"]
+        )[1]
+        for r in ("between", "literal")
+    ]
     assert torch.equal(caches[0]["loop.hook_state"], caches[1]["loop.hook_state"])
     assert not torch.equal(caches[0]["loop.hook_readout"], caches[1]["loop.hook_readout"])
     assert torch.equal(caches[1]["loop.hook_state"], caches[1]["loop.hook_readout"])
@@ -87,17 +96,26 @@ def test_padding_changes_nothing(tiny_model, tokens, side):
     model = tiny_model()
     pad = torch.zeros(2, 4, dtype=torch.long)
     padded = torch.cat([pad, tokens] if side == "left" else [tokens, pad], 1)
-    mask = torch.cat([pad, torch.ones_like(tokens)] if side == "left" else [torch.ones_like(tokens), pad], 1)
+    mask = torch.cat(
+        [pad, torch.ones_like(tokens)] if side == "left" else [torch.ones_like(tokens), pad], 1
+    )
     real = slice(4, None) if side == "left" else slice(0, 9)
     with torch.no_grad():
         expected = model(tokens, n_iters=3)
         got = model(padded, n_iters=3, attention_mask=mask)
         wrong = model(padded, n_iters=3)[:, real]
-        decoded = model.decode(model.run_with_cache(padded, n_iters=3, attention_mask=mask, names_filter="loop.hook_readout")[1]["loop.hook_readout@3"], attention_mask=mask)
+        decoded = model.decode(
+            model.run_with_cache(
+                padded, n_iters=3, attention_mask=mask, names_filter="loop.hook_readout"
+            )[1]["loop.hook_readout@3"],
+            attention_mask=mask,
+        )
         loss = model(padded, n_iters=3, attention_mask=mask, return_type="loss")
     torch.testing.assert_close(got[:, real], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(decoded[:, real], expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(loss, model(tokens, n_iters=3, return_type="loss").detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        loss, model(tokens, n_iters=3, return_type="loss").detach(), atol=1e-5, rtol=0
+    )
     assert got.isfinite().all()
     assert side == "right" or (wrong - expected).abs().max() > 1e-3
 
@@ -129,7 +147,12 @@ def test_alternatives_are_told_apart(tiny_model, tokens):
     """A flag that is read but changes nothing would pass the test above."""
     with torch.no_grad():
         base = tiny_model()(tokens)
-        for changes in ({"normalization_type": "LN"}, {"act_fn": "relu"}, {"positional_embedding_type": "standard"}, {"rotary_base": 50.0}):
+        for changes in (
+            {"normalization_type": "LN"},
+            {"act_fn": "relu"},
+            {"positional_embedding_type": "standard"},
+            {"rotary_base": 50.0},
+        ):
             assert (tiny_model(**changes)(tokens) - base).abs().max() > 1e-4, changes
     untied = tiny_model(tie_word_embeddings=False)
     assert untied.unembed.weight is not untied.embed.weight
@@ -163,7 +186,9 @@ def test_randomized_has_other_weights_and_the_same_shape(tiny_model, tokens):
     control = model.randomized(seed=7)
     assert torch.equal(control(tokens), model.randomized(seed=7)(tokens))
     assert not torch.equal(control.embed.weight, model.embed.weight)
-    assert {k: v.shape for k, v in control.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    assert {k: v.shape for k, v in control.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
 
 
 def test_a_deep_copy_is_independent(tiny_model, tokens):
@@ -172,7 +197,11 @@ def test_a_deep_copy_is_independent(tiny_model, tokens):
     with torch.no_grad():
         copied.embed.weight.zero_()
         seen = []
-        copied.run_with_hooks(tokens, n_iters=2, fwd_hooks=[("body.0.hook_resid_pre", lambda x, hook: seen.append(hook.iteration))])
+        copied.run_with_hooks(
+            tokens,
+            n_iters=2,
+            fwd_hooks=[("body.0.hook_resid_pre", lambda x, hook: seen.append(hook.iteration))],
+        )
     assert seen == [0, 1]
     assert model.embed.weight.abs().sum() > 0
 
@@ -192,5 +221,7 @@ def test_gpu_equals_cpu(tiny_model, tokens, dtype):
     with torch.no_grad():
         cpu = tiny_model()(tokens, n_iters=3)
         logits, cache = tiny_model().to("cuda", dtype).run_with_cache(tokens, n_iters=3)
-    torch.testing.assert_close(logits.cpu().float(), cpu, atol=1e-4 if dtype == torch.float32 else 5e-2, rtol=5e-2)
+    torch.testing.assert_close(
+        logits.cpu().float(), cpu, atol=1e-4 if dtype == torch.float32 else 5e-2, rtol=5e-2
+    )
     assert cache["loop.hook_state"].device.type == "cuda"

@@ -13,14 +13,23 @@ def speaker(tiny_model, tiny_tokenizer):
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda t: t.strip() and "<|endoftext|>" not in t))
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+        lambda t: t.strip() and "<|endoftext|>" not in t
+    )
+)
 def test_text_survives_the_round_trip(speaker, text):
     assert speaker.to_string(speaker.to_tokens(text, prepend_bos=False)) == text
     assert len(speaker.to_str_tokens(text)) == speaker.to_tokens(text).shape[1]
 
 
 def test_pieces_of_a_character_show_their_bytes(speaker):
-    assert speaker.to_str_tokens("🙂", prepend_bos=False) == ["<0xF0>", "<0x9F>", "<0x99>", "<0x82>"]
+    assert speaker.to_str_tokens("🙂", prepend_bos=False) == [
+        "<0xF0>",
+        "<0x9F>",
+        "<0x99>",
+        "<0x82>",
+    ]
 
 
 def test_special_and_markup_tokens_appear_as_themselves(speaker):

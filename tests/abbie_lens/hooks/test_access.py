@@ -36,7 +36,12 @@ def test_a_hook_at_iteration_2_changes_nothing_before_it(tiny_model, tokens):
 def test_hooks_see_the_loops_own_counter(tiny_model, tokens):
     model, seen = tiny_model(), []
     note = lambda tensor, hook: seen.append((hook.name, hook.iteration))  # noqa: E731
-    addresses = ["body.1.hook_resid_post", "loop.hook_state@-1", "loop.hook_readout@1:3", "tail.0.hook_resid_pre"]
+    addresses = [
+        "body.1.hook_resid_post",
+        "loop.hook_state@-1",
+        "loop.hook_readout@1:3",
+        "tail.0.hook_resid_pre",
+    ]
     model.run_with_hooks(tokens, n_iters=3, fwd_hooks=[(a, note) for a in addresses])
     assert seen == [
         ("body.1.hook_resid_post", 0), ("loop.hook_readout", 1), ("body.1.hook_resid_post", 1), ("loop.hook_readout", 2),
@@ -46,7 +51,9 @@ def test_hooks_see_the_loops_own_counter(tiny_model, tokens):
 
 def test_hooks_follow_the_stepping_interface(tiny_model, tokens):
     model, seen = tiny_model(), []
-    with model.hooks(fwd_hooks=[("body.0.hook_resid_pre", lambda t, hook: seen.append(hook.iteration))]):
+    with model.hooks(
+        fwd_hooks=[("body.0.hook_resid_pre", lambda t, hook: seen.append(hook.iteration))]
+    ):
         state = model.begin(tokens, n_iters=5)
         middle = model.step(model.step(state))
         model.step(state)
@@ -73,13 +80,17 @@ def test_backward_hooks_by_address(tiny_model, tokens):
     with model.hooks(bwd_hooks=[("loop.hook_state@1:3", see)]):
         model(tokens, n_iters=3, return_type="loss").backward()
     assert sorted(seen) == [1, 2]
-    expected = model.run_with_cache(tokens, n_iters=3, incl_bwd=True, return_type="loss", names_filter="loop.hook_state")[1]
+    expected = model.run_with_cache(
+        tokens, n_iters=3, incl_bwd=True, return_type="loss", names_filter="loop.hook_state"
+    )[1]
     torch.testing.assert_close(seen[2], expected["loop.hook_state_grad@2"])
 
     model.zero_grad()
     with model.hooks(bwd_hooks=[("loop.hook_state@0", lambda grad, hook: torch.zeros_like(grad))]):
         model(tokens, n_iters=3, return_type="loss").backward()
-    assert model.head[0].attn.q_proj.weight.grad.abs().max() == 0, "the replaced gradient must be what flows on"
+    assert model.head[0].attn.q_proj.weight.grad.abs().max() == 0, (
+        "the replaced gradient must be what flows on"
+    )
     assert model.body[0].attn.q_proj.weight.grad.abs().max() > 0
 
 
@@ -99,7 +110,9 @@ def test_unknown_addresses_raise_with_what_is_allowed(tiny_model, tokens, addres
         model.run_with_hooks(tokens, n_iters=4, fwd_hooks=[(address, zero)])
     with pytest.raises(SiteError, match=says):
         model.run_with_cache(tokens, n_iters=4, names_filter=[address])
-    assert not any(site.fwd_hooks for site in model.hook_dict.values()), "a refused hook must leave nothing behind"
+    assert not any(site.fwd_hooks for site in model.hook_dict.values()), (
+        "a refused hook must leave nothing behind"
+    )
 
 
 def test_an_error_in_a_hook_removes_all_of_them(tiny_model, tokens):
@@ -109,7 +122,9 @@ def test_an_error_in_a_hook_removes_all_of_them(tiny_model, tokens):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        model.run_with_hooks(tokens, fwd_hooks=[("body.0.hook_resid_pre", fail), ("body.1.hook_resid_pre", zero)])
+        model.run_with_hooks(
+            tokens, fwd_hooks=[("body.0.hook_resid_pre", fail), ("body.1.hook_resid_pre", zero)]
+        )
     assert not any(site._forward_hooks for site in model.hook_dict.values())
     assert model.asked == []
 
@@ -120,14 +135,20 @@ def test_permanent_hooks_of_transformerlens_still_work(tiny_model, tokens):
     with torch.no_grad():
         permanent = model(tokens)
         model.reset_hooks(including_permanent=True)
-        assert torch.equal(permanent, model.run_with_hooks(tokens, fwd_hooks=[("body.0.hook_mlp_out", zero)]))
+        assert torch.equal(
+            permanent, model.run_with_hooks(tokens, fwd_hooks=[("body.0.hook_mlp_out", zero)])
+        )
         assert not torch.equal(permanent, model(tokens))
 
 
 def test_explicit_attention_only_when_scores_or_patterns_are_named(tiny_model, tokens, monkeypatch):
     model, explicit = tiny_model(), []
     inner = type(model.body[0].attn)._explicit
-    monkeypatch.setattr(type(model.body[0].attn), "_explicit", lambda self, *a: explicit.append(self.hook_z.name) or inner(self, *a))
+    monkeypatch.setattr(
+        type(model.body[0].attn),
+        "_explicit",
+        lambda self, *a: explicit.append(self.hook_z.name) or inner(self, *a),
+    )
     model.run_with_cache(tokens, n_iters=2, names_filter=["loop.hook_state", "body.0.attn.hook_z"])
     assert explicit == []
     model.run_with_cache(tokens, n_iters=2, names_filter=["body.1.attn.hook_pattern"])
@@ -138,15 +159,26 @@ def test_threads_never_see_each_others_hooks(tiny_model):
     """8 threads, 200 runs with different prompts, depths and hooks on one model; each equals its own run alone."""
     model = tiny_model()
     g = torch.Generator().manual_seed(4)
-    jobs = [(torch.randint(0, 100, (1, 5 + i % 4), generator=g), 1 + i % 4, i % 3, i % 2) for i in range(200)]
+    jobs = [
+        (torch.randint(0, 100, (1, 5 + i % 4), generator=g), 1 + i % 4, i % 3, i % 2)
+        for i in range(200)
+    ]
 
     @torch.no_grad()
     def run(job):
         tokens, r, kind, block = job
         scale = lambda t, hook: t * (1 + 0.1 * block)  # noqa: E731
-        hooks = [[], [(f"body.{block}.hook_resid_pre@{r - 1}", scale)], [(f"body.{block}.hook_mlp_out", zero)]][kind]
+        hooks = [
+            [],
+            [(f"body.{block}.hook_resid_pre@{r - 1}", scale)],
+            [(f"body.{block}.hook_mlp_out", zero)],
+        ][kind]
         with model.hooks(fwd_hooks=hooks):  # held open across the run: the dashboard's worst case
-            out, cache = model.run_with_cache(tokens, n_iters=r, names_filter=["loop.hook_state", *(["body.0.attn.hook_pattern"] if block else [])])
+            out, cache = model.run_with_cache(
+                tokens,
+                n_iters=r,
+                names_filter=["loop.hook_state", *(["body.0.attn.hook_pattern"] if block else [])],
+            )
         return out, cache["loop.hook_state"]
 
     alone = [run(job) for job in jobs]
@@ -172,5 +204,7 @@ def test_threads_never_see_each_others_hooks(tiny_model):
 
 def test_every_site_knows_its_name_and_block(tiny_model):
     model = tiny_model()
-    assert all(isinstance(site, Site) and site.name == name for name, site in model.hook_dict.items())
+    assert all(
+        isinstance(site, Site) and site.name == name for name, site in model.hook_dict.items()
+    )
     assert model.hook_dict["body.1.hook_resid_pre"].layer() == 1

@@ -25,7 +25,11 @@ bound = st.none() | st.integers(-15, 15)
 
 @given(st.integers(0, 12), bound, bound, st.none() | st.integers(1, 3))
 def test_a_slice_is_the_slice_python_would_take(n_rows, start, stop, step):
-    text = "loop.hook_state@" + ":".join("" if x is None else str(x) for x in (start, stop)) + ("" if step is None else f":{step}")
+    text = (
+        "loop.hook_state@"
+        + ":".join("" if x is None else str(x) for x in (start, stop))
+        + ("" if step is None else f":{step}")
+    )
     address = parse(text, KNOWN)
     assert address.select(n_rows) == list(range(n_rows))[slice(start, stop, step)]
     assert str(address) == text
@@ -37,11 +41,22 @@ def test_a_bare_name_is_every_iteration():
 
 
 def test_an_unknown_site_is_named_with_its_nearest():
-    with pytest.raises(SiteError, match=r"'body.0.hook_resid_per': no such site. Nearest: body.0.hook_resid_pre"):
+    with pytest.raises(
+        SiteError, match=r"'body.0.hook_resid_per': no such site. Nearest: body.0.hook_resid_pre"
+    ):
         parse("body.0.hook_resid_per@2", KNOWN)
 
 
-@pytest.mark.parametrize("text", ["loop.hook_state@", "loop.hook_state@x", "loop.hook_state@1@2", "loop.hook_state@::0", "loop.hook_state@1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loop.hook_state@",
+        "loop.hook_state@x",
+        "loop.hook_state@1@2",
+        "loop.hook_state@::0",
+        "loop.hook_state@1.5",
+    ],
+)
 def test_malformed_addresses_raise(text):
     with pytest.raises(SiteError):
         parse(text, KNOWN)

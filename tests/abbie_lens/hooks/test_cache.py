@@ -78,25 +78,54 @@ def test_storage_arguments(tiny_model, tokens):
     model = tiny_model()
     names = ["loop.hook_state", "body.0.attn.hook_q", "body.0.attn.hook_pattern", "embed.hook_out"]
     _, full = model.run_with_cache(tokens[:1], n_iters=2, names_filter=names)
-    _, cut = model.run_with_cache(tokens[:1], n_iters=2, names_filter=names, cache_dtype=torch.float16, pos_slice=(2, 5), remove_batch_dim=True)
+    _, cut = model.run_with_cache(
+        tokens[:1],
+        n_iters=2,
+        names_filter=names,
+        cache_dtype=torch.float16,
+        pos_slice=(2, 5),
+        remove_batch_dim=True,
+    )
     assert cut["loop.hook_state"].dtype == torch.float16
-    torch.testing.assert_close(cut["loop.hook_state"].float(), full["loop.hook_state"][:, 0, 2:5], atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(cut["body.0.attn.hook_q"].float(), full["body.0.attn.hook_q"][:, 0, 2:5], atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(cut["body.0.attn.hook_pattern"].float(), full["body.0.attn.hook_pattern"][:, 0, :, 2:5], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        cut["loop.hook_state"].float(), full["loop.hook_state"][:, 0, 2:5], atol=1e-3, rtol=1e-3
+    )
+    torch.testing.assert_close(
+        cut["body.0.attn.hook_q"].float(),
+        full["body.0.attn.hook_q"][:, 0, 2:5],
+        atol=1e-3,
+        rtol=1e-3,
+    )
+    torch.testing.assert_close(
+        cut["body.0.attn.hook_pattern"].float(),
+        full["body.0.attn.hook_pattern"][:, 0, :, 2:5],
+        atol=1e-3,
+        rtol=1e-3,
+    )
     with pytest.raises(InputError, match="remove_batch_dim"):
         model.run_with_cache(tokens, remove_batch_dim=True, names_filter="embed.hook_out")
 
 
 def test_names_filter_takes_a_function_on_bare_names(tiny_model, tokens):
-    _, cache = tiny_model().run_with_cache(tokens, n_iters=3, names_filter=lambda name: name.endswith("hook_attn_out"))
-    assert set(cache) == {f"{part}.hook_attn_out" for part in ("head.0", "body.0", "body.1", "tail.0")}
+    _, cache = tiny_model().run_with_cache(
+        tokens, n_iters=3, names_filter=lambda name: name.endswith("hook_attn_out")
+    )
+    assert set(cache) == {
+        f"{part}.hook_attn_out" for part in ("head.0", "body.0", "body.1", "tail.0")
+    }
     assert cache["body.1.hook_attn_out"].shape[0] == 3
 
 
 def test_gradients_have_the_same_axis(tiny_model, tokens):
     """Against autograd through the stepping interface: d loss / d h_k."""
     model = tiny_model()
-    _, cache = model.run_with_cache(tokens, n_iters=3, names_filter=["loop.hook_state", "head.0.hook_resid_post"], incl_bwd=True, return_type="loss")
+    _, cache = model.run_with_cache(
+        tokens,
+        n_iters=3,
+        names_filter=["loop.hook_state", "head.0.hook_resid_post"],
+        incl_bwd=True,
+        return_type="loss",
+    )
     for k in range(3):
         state = model.begin(tokens, n_iters=3)
         for _ in range(k):
@@ -105,13 +134,21 @@ def test_gradients_have_the_same_axis(tiny_model, tokens):
         state = state.replace(h=h)
         for _ in range(3 - k):
             state = model.step(state)
-        loss = torch.nn.functional.cross_entropy(model.readout(state)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        loss = torch.nn.functional.cross_entropy(
+            model.readout(state)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+        )
         (expected,) = torch.autograd.grad(loss, h)
-        torch.testing.assert_close(cache[f"loop.hook_state_grad@{k}"], expected, atol=1e-7, rtol=1e-4)
-    torch.testing.assert_close(cache["head.0.hook_resid_post_grad"], cache["loop.hook_state_grad@0"])
+        torch.testing.assert_close(
+            cache[f"loop.hook_state_grad@{k}"], expected, atol=1e-7, rtol=1e-4
+        )
+    torch.testing.assert_close(
+        cache["head.0.hook_resid_post_grad"], cache["loop.hook_state_grad@0"]
+    )
 
 
-def test_a_capture_that_does_not_fit_names_both_sizes_and_the_filter(tiny_model, tokens, monkeypatch):
+def test_a_capture_that_does_not_fit_names_both_sizes_and_the_filter(
+    tiny_model, tokens, monkeypatch
+):
     class Little:
         available = 1000
 

@@ -56,10 +56,22 @@ def test_gradients_and_nothing_left_behind():
 def test_a_bridged_model_can_be_recorded():
     from transformer_lens.model_bridge import TransformerBridge
 
-    sizes = dict(n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=32, n_ctx=16, d_vocab=50, act_fn="gelu", seed=0)
+    sizes = dict(
+        n_layers=2,
+        d_model=16,
+        n_heads=2,
+        d_head=8,
+        d_mlp=32,
+        n_ctx=16,
+        d_vocab=50,
+        act_fn="gelu",
+        seed=0,
+    )
     bridge = TransformerBridge.boot_native(sizes)
     tokens = torch.tensor([[1, 2, 3]])
-    logits, cache = record(bridge, tokens, names_filter=["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"])
+    logits, cache = record(
+        bridge, tokens, names_filter=["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"]
+    )
     expected_logits, expected = bridge.run_with_cache(tokens)
     torch.testing.assert_close(logits, expected_logits)
     for name in cache:

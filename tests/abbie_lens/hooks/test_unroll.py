@@ -38,14 +38,21 @@ def test_components_sum_to_the_residual_where_the_carry_is_a_plain_sum(tiny_mode
     torch.testing.assert_close(plain.decompose_resid().sum(0), plain[LAST], atol=1e-5, rtol=0)
     heads = plain.stack_head_results()
     mlps = torch.stack([plain["mlp_out", layer] for layer in range(8)])
-    torch.testing.assert_close(heads.sum(0) + mlps.sum(0) + plain["hook_embed"], plain[LAST], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        heads.sum(0) + mlps.sum(0) + plain["hook_embed"], plain[LAST], atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("residual", ["between", "skip_first", "literal"])
 @torch.no_grad()
 def test_abbie_d_refuses_by_name(tiny_model, tokens, residual):
     plain = tiny_model(AbbieD(residual)).run_with_cache(tokens, n_iters=3)[1].unroll()
-    for tool in ("decompose_resid", "stack_head_results", "stack_neuron_results", "get_full_resid_decomposition"):
+    for tool in (
+        "decompose_resid",
+        "stack_head_results",
+        "stack_neuron_results",
+        "get_full_resid_decomposition",
+    ):
         with pytest.raises(SiteError, match=f"{tool}: in abbie-d at r = 3"):
             getattr(plain, tool)()
 
@@ -53,9 +60,13 @@ def test_abbie_d_refuses_by_name(tiny_model, tokens, residual):
 @torch.no_grad()
 def test_abbie_d_at_one_iteration_is_a_plain_sum_again(tiny_model, tokens):
     plain = tiny_model(AbbieD("between")).run_with_cache(tokens, n_iters=1)[1].unroll()
-    torch.testing.assert_close(plain.decompose_resid().sum(0), plain["blocks.3.hook_resid_post"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        plain.decompose_resid().sum(0), plain["blocks.3.hook_resid_post"], atol=1e-5, rtol=0
+    )
     with pytest.raises(SiteError):
-        tiny_model(AbbieD("literal")).run_with_cache(tokens, n_iters=1)[1].unroll().decompose_resid()
+        tiny_model(AbbieD("literal")).run_with_cache(tokens, n_iters=1)[
+            1
+        ].unroll().decompose_resid()
 
 
 @torch.no_grad()
@@ -65,7 +76,9 @@ def test_layers_are_the_iterations_in_order_and_share_memory(tiny_model, tokens)
     assert plain.model.cfg.n_layers == 8
     for i in range(3):
         for b in range(2):
-            assert torch.equal(plain["resid_pre", 1 + 2 * i + b], cache[f"body.{b}.hook_resid_pre@{i}"])
+            assert torch.equal(
+                plain["resid_pre", 1 + 2 * i + b], cache[f"body.{b}.hook_resid_pre@{i}"]
+            )
     assert plain["resid_pre", 3].data_ptr() == cache["body.0.hook_resid_pre@1"].data_ptr()
     assert torch.equal(plain["pattern", 7], cache["tail.0.attn.hook_pattern"])
 
