@@ -1,0 +1,1 @@
+"""What people touch: the command line (`abbie-lens`) and the Streamlit dashboard."""

@@ -1,0 +1,90 @@
+"""`abbie-lens app`: start the dashboard on this machine's own address."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import theme
+from app.settings import Settings
+
+ENTRY = Path(__file__).parents[1] / "dashboard" / "main.py"
+
+
+def command(
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; the first free from 8501 if left out."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Model folder or hub id to offer and show first (repeatable)."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Show this bundle, without its model."),
+    ] = None,
+    allow_load: Annotated[
+        bool, typer.Option("--allow-load", help="Let visitors load models from any folder here.")
+    ] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Do not open a browser window.")
+    ] = False,
+) -> None:
+    """Open the dashboard in the browser (Ctrl-C ends it)."""
+    settings = Settings(
+        models=tuple(_absolute(name) for name in model or ()),
+        bundle=str(bundle.resolve()) if bundle else None,
+        allow_load=allow_load,
+    )
+    os.environ.update(settings.to_env())
+    _leave_working_folder()
+
+    from streamlit.web import cli as streamlit_cli
+
+    streamlit_cli.main(
+        ["run", str(ENTRY), *flags(port, headless)], prog_name="streamlit", standalone_mode=False
+    )
+
+
+def flags(port: int | None, headless: bool) -> list[str]:
+    """Streamlit's options: they outrank every config file, so the dashboard looks the same anywhere."""
+    options = {
+        "server.address": "localhost",
+        "server.headless": headless,
+        "server.showEmailPrompt": False,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "viewer",
+        **theme.options(),
+    }
+    if port is not None:
+        options["server.port"] = port
+    return [f"--{name}={_text(value)}" for name, value in options.items()]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _absolute(name: str) -> str:
+    """A folder by its full path, since the server leaves the working folder; a hub id as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def _leave_working_folder() -> None:
+    """Keep a user's own `app.py`, `probes.py` or `.streamlit/` here from being picked up."""
+    here = Path.cwd()
+    root = ENTRY.parents[2]
+    if here != root:
+        sys.path[:] = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    # Loaded before the server puts its script's folder in front of the search path.
+    import abbie_lens  # noqa: F401
+    import probes  # noqa: F401
+
+    os.chdir(ENTRY.parent)

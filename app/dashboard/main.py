@@ -1,0 +1,41 @@
+"""The dashboard's frame, run by Streamlit on every interaction: navigation, sidebar, one page."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from app.settings import Settings
+from app.view import bundles, notices, sidebar
+
+PAGES = [
+    st.Page("pages/overview.py", title="Overview", icon=":material/visibility:", default=True),
+    st.Page("pages/fixed_points.py", title="Fixed points", icon=":material/adjust:"),
+    st.Page("pages/lens.py", title="Lens", icon=":material/grid_on:"),
+    st.Page("pages/trajectories.py", title="Trajectories", icon=":material/timeline:"),
+    st.Page("pages/halting.py", title="Halting", icon=":material/pan_tool:"),
+    st.Page("pages/probes.py", title="Probes", icon=":material/biotech:"),
+    st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+    st.Page("pages/export.py", title="Export", icon=":material/ios_share:"),
+]
+
+HERE = Path(__file__).parent
+# A file of ours: Streamlit fetches an icon named by a word from the network.
+st.set_page_config(page_title="abbie-lens", page_icon=HERE / "icon.svg", layout="wide")
+st.logo(HERE / "logo.svg", size="large")
+settings = Settings.from_env()
+page = st.navigation(PAGES)
+
+with notices.calm():
+    bundles.open_first(settings.bundle)
+with st.sidebar:
+    source = sidebar.controls(settings)
+if source is None:
+    notices.notice(
+        "There is no model to look at yet",
+        "This installation carries no bundled model. Start the dashboard with "
+        "`abbie-lens app --model FOLDER`, or open a saved run with `abbie-lens app --bundle DIR`.",
+    )
+    st.stop()
+st.session_state["source"] = source
+with notices.calm():
+    page.run()

@@ -1,0 +1,40 @@
+"""Export: take this run along as a bundle, or look at one that was saved earlier."""
+
+from functools import partial
+
+import streamlit as st
+
+from app.view import bundles, notices, page
+
+page.header(
+    "How do I keep, share or reopen this run?",
+    "A bundle is a folder with tables (Parquet), states (safetensors), settings (manifest.json) and a "
+    "report that opens in any browser. It can be looked at without the model.",
+)
+source = page.source()
+keep, reopen = st.columns(2, gap="large")
+with keep, st.container(border=True):
+    st.markdown("**Save this run**")
+    name, contents = bundles.contents(source)
+    st.dataframe(contents, hide_index=True)
+    st.download_button(
+        "Download the bundle (.zip)", partial(bundles.build, source, name),
+        file_name=f"{name}.zip", mime="application/zip", key="export", on_click="ignore",
+        type="primary", icon=":material/download:",
+    )  # fmt: skip
+    st.caption("The same from a terminal:")
+    st.code(bundles.command(source), language="bash", wrap_lines=True)
+with reopen, st.container(border=True):
+    st.markdown("**Open a saved run**")
+    upload = st.file_uploader("A bundle as .zip", type="zip", key="upload")
+    if upload is not None and st.button("Open", key="open_bundle", type="primary"):
+        with notices.calm("This bundle cannot be opened"):
+            bundles.open_zip(upload.name, upload.getvalue())
+            st.rerun()
+    st.caption(
+        "A bundle in a folder on this machine opens with `abbie-lens app --bundle DIR`. While a "
+        "bundle is open, every page shows its saved results."
+    )
+st.caption(
+    ":material/link: The address of this page holds model, prompt and r: copy it to share this view."
+)

@@ -1,0 +1,52 @@
+"""Probes: what a linear reader finds in the states, iteration by iteration, beside every baseline."""
+
+import streamlit as st
+
+from app.view import figures, fitting, page
+from app.view.source import LiveSource
+from probes import LinearProbes
+from probes.text_labels import LABELS
+
+SITES = ["loop.hook_state", "loop.hook_readout", "body.0.hook_resid_post", "body.0.hook_attn_out"]
+
+page.header(
+    "What can be read from the states, and from when on?",
+    "A linear classifier is fitted on the states of each iteration, on whole documents it is not "
+    "tested on. Probes find much in anything: only what lies above the baselines was computed.",
+)
+source = page.source()
+if not isinstance(source, LiveSource):
+    figures.show(source.result("linear"), "probes")
+    st.stop()
+
+with st.form("probe", border=False):
+    first, second, third = st.columns([3, 3, 1], vertical_alignment="bottom")
+    label = first.selectbox(
+        "Read this from each token's state", list(LABELS), key="label", bind="query-params",
+        format_func=lambda name: f"{LABELS[name].description} ({len(LABELS[name].classes)} classes)",
+    )  # fmt: skip
+    sites = second.multiselect(
+        "Sites", SITES, default=SITES[:1], key="sites", bind="query-params",
+        help="Activations to read: loop.hook_state is h_k, what the Body reads at iteration k.",
+    )  # fmt: skip
+    n_iters = third.selectbox(
+        "Iterations", [2, 4, 8, 16], index=2, key="probe_r", bind="query-params"
+    )
+    own = st.expander("Text to fit on: the bundled sample, or your own")
+    text = own.text_area(
+        "Your text (empty: the bundled sample of public-domain novels)", key="probe_text", height=160,
+        persist_state="session",
+        help="At least four documents, separated by blank lines. Whole documents are held out.",
+    )  # fmt: skip
+    start = st.form_submit_button("Fit the probes", type="primary", icon=":material/play_arrow:")
+
+request = fitting.Request(source.model, text.strip() or None, label, tuple(sites), n_iters)
+if start:
+    fitting.start(request)
+result: LinearProbes | None = fitting.outcome(request)
+if result is not None:
+    main, beside = st.columns([3, 1])
+    with main:
+        figures.show(result, "probes")
+    with beside:
+        fitting.numbers(result)

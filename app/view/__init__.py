@@ -1,0 +1,1 @@
+"""Parts the dashboard's pages are put together from."""

@@ -1,0 +1,49 @@
+"""Models and analyses, each computed once per (checkpoint, text, r, options) and shared by all visitors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+import abbie_lens
+from abbie_lens.errors import InputError
+from app import exporting
+from probes import Result
+
+
+def model(name: str) -> Any:
+    """The model called `name` (bundled name, folder or hub id), loaded once for all visitors."""
+    return _load(name, _stamp(name))
+
+
+def analysis(kind: str, name: str, text: str, n_iters: int, /, **options: Any) -> Result:
+    """Result of one analysis of one prompt. Errors: InputError for an empty prompt."""
+    if not text.strip():
+        raise InputError("The prompt is empty: type some text in the sidebar.")
+    loaded = model(name)
+    return _analyse(
+        kind, loaded, loaded.info().weight_hash, text, n_iters, tuple(sorted(options.items()))
+    )
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the model…")
+def _load(name: str, stamp: tuple[float, ...]) -> Any:
+    return abbie_lens.load(name)
+
+
+# Results are frozen and their arrays read-only, so one object serves every session without copies.
+@st.cache_resource(max_entries=64, show_spinner="Running the model…")
+def _analyse(
+    kind: str, _model: Any, weight_hash: str, text: str, n_iters: int, options: tuple
+) -> Result:
+    return exporting.run(kind, _model, text, n_iters, **dict(options))
+
+
+def _stamp(name: str) -> tuple[float, ...]:
+    """Times of the files of a folder, so that a checkpoint written anew is loaded anew."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path.stat().st_mtime for path in folder.iterdir() if path.is_file()))

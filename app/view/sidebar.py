@@ -1,0 +1,93 @@
+"""The one state all pages share: model, prompt and depth, kept in the URL so that a link reproduces a view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from abbie_lens import zoo
+from abbie_lens.errors import AbbieLensError
+from app.settings import Settings
+from app.view import plain, runs
+from app.view.source import BundleSource, LiveSource, Source
+
+PROMPT = "She opened the letter slowly, and when she had read it to the end she looked up at him and said"
+MAX_ITERS = 32
+DEFAULT_ITERS = 16
+
+
+def controls(settings: Settings) -> Source | None:
+    """Draw the sidebar; None if there is neither a model nor a bundle to look at."""
+    opened = st.session_state.get("bundle")
+    if opened is not None:
+        return _bundle(opened)
+    names = model_names(settings)
+    if not names:
+        return None
+    name = st.selectbox(
+        "Model", names, key="model", bind="query-params", format_func=model_label,
+        help="A looped model: Head once, the same Body r times, Tail once.",
+    )  # fmt: skip
+    if settings.allow_load:
+        _load_folder()
+    text = st.text_area(
+        "Prompt", PROMPT, key="prompt", bind="query-params", height=118,
+        help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
+    )  # fmt: skip
+    n_iters = st.slider(
+        "Iterations r", 1, MAX_ITERS, DEFAULT_ITERS, key="r", bind="query-params",
+        help="How many times the Body is applied to every token before the Tail reads the state.",
+    )  # fmt: skip
+    _about(name)
+    return LiveSource(name, text or "", n_iters)
+
+
+def model_names(settings: Settings) -> list[str]:
+    """Models on offer: those the server was started with, those loaded since, the bundled ones."""
+    loaded = st.session_state.get("loaded_models", [])
+    return list(dict.fromkeys([*settings.models, *loaded, *zoo.names()]))
+
+
+def model_label(name: str) -> str:
+    """A bundled name as it is, a folder by its last part."""
+    return Path(name).name or name
+
+
+def _about(name: str) -> None:
+    try:
+        info = runs.model(name).info()
+    except AbbieLensError:
+        return  # the page says what is wrong
+    st.caption(
+        f"{plain.markdown(info.family)}, {info.n_params / 1e6:.1f}M parameters, "
+        f"trained with r = {info.trained_n_iters}. The Head reads the prompt once; one *iteration* "
+        "is one pass of every token through the Body; the Tail turns the state into a prediction."
+    )
+
+
+def _load_folder() -> None:
+    with st.popover("Load a model from a folder", width="stretch"):
+        folder = st.text_input("Folder with config.json and *.safetensors", key="load_folder")
+        if st.button("Load", key="load_button") and folder.strip():
+            path = str(Path(folder.strip()).expanduser().resolve())
+            try:
+                runs.model(path)
+            except AbbieLensError as error:
+                st.text(str(error))
+                return
+            st.session_state.setdefault("loaded_models", []).append(path)
+            st.rerun()
+
+
+def _bundle(opened: BundleSource) -> Source:
+    result = next(iter(opened.bundle.results.values()), None)
+    st.markdown(f":material/inventory_2: **Bundle** {plain.markdown(opened.name)}")
+    if result is not None:
+        st.caption(f"{plain.markdown(result.model.name)}, r = {result.n_iters}, saved tokens:")
+        st.code("".join(result.tokens[0]), language=None, wrap_lines=True, height=118)
+    st.caption("These are saved results; no model is loaded.")
+    if st.button("Close the bundle", key="close_bundle", icon=":material/close:"):
+        del st.session_state["bundle"]
+        st.rerun()
+    return opened

@@ -1,0 +1,69 @@
+"""Small tables beside a figure."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app import summary
+from app.view import plain
+from probes import FixedPoint, Lens
+from probes.verdicts import VERDICTS
+
+
+def candidates(lens: Lens, k: int, position: int) -> None:
+    """Most probable next tokens after k iterations at one position, with the cell's other values."""
+    cell = (k, 0, position)
+    where = "the Head alone (k = 0)" if k == 0 else f"{k} iteration{'s' * (k > 1)}"
+    st.markdown(f"**After {where}**")
+    st.caption(f"at token {position}:")
+    st.text(plain.token(lens.tokens[0][position]))
+    st.dataframe(
+        top_tokens(lens, k, position),
+        hide_index=True,
+        column_config={
+            "probability": st.column_config.ProgressColumn(
+                "probability", format="%.3f", min_value=0.0, max_value=1.0, color="primary"
+            )
+        },
+    )
+    rank, random = lens.target_rank[cell], lens.random_rank[cell]
+    st.caption(
+        f"Entropy {lens.entropy[cell]:.2f} nats; KL to the prediction at r: "
+        f"{lens.kl_to_final[cell]:.3g} nats. Rank of the actual next token: {_whole(rank)} "
+        f"(a random token: {_whole(random)})."
+    )
+
+
+def top_tokens(lens: Lens, k: int, position: int) -> pd.DataFrame:
+    """Columns `token` (visible) and `probability`, most probable first; empty where diverged."""
+    ids = lens.top_ids[k, 0, position]
+    probabilities = lens.top_probabilities[k, 0, position]
+    rows = [(plain.token(lens.token(i)), float(p)) for i, p in zip(ids, probabilities, strict=True)]
+    kept = [row for row, i in zip(rows, ids, strict=True) if i >= 0]
+    return pd.DataFrame(kept, columns=["token", "probability"])
+
+
+def _whole(rank: float) -> str:
+    return f"{rank:.0f}" if rank == rank else "none"
+
+
+def verdicts(fixed: FixedPoint) -> None:
+    """Tokens by verdict, trained beside random weights."""
+    counts = summary.fixed_point(fixed)["verdicts"]
+    kinds = [verdict for verdict in VERDICTS if any(verdict in run for run in counts.values())]
+    st.dataframe(
+        {"tokens": kinds} | {name: [run.get(v, 0) for v in kinds] for name, run in counts.items()},
+        hide_index=True,
+    )
+
+
+def last_steps(fixed: FixedPoint) -> None:
+    """Median over tokens of each distance at the last iteration, trained beside random weights."""
+    steps = summary.fixed_point(fixed)["last_step"]
+    runs = list(next(iter(steps.values())))
+    st.dataframe(
+        {"last step": list(steps)}
+        | {name: [f"{steps[metric][name]:.3g}" for metric in steps] for name in runs},
+        hide_index=True,
+    )

@@ -1,0 +1,58 @@
+"""Tiny saved models and a dashboard on them; nothing is trained and nothing is fetched."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+
+MAIN = Path(__file__).parents[2] / "app" / "dashboard" / "main.py"
+TEXT = "the cat sat on the mat, and the rat ran"
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory, tiny_model, tiny_tokenizer) -> tuple[Path, Path]:
+    """Two saved models of equal size, AbbIE-D and AbbIE-C, with one tokenizer."""
+    from abbie_lens.loops import AbbieC, AbbieD
+
+    parent = tmp_path_factory.mktemp("models")
+    folders = []
+    for loop in (AbbieD(), AbbieC()):
+        model = tiny_model(loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=f"tiny-{loop.family}")
+        folders.append(model.save_pretrained(parent / f"tiny-{loop.family}"))
+    return folders[0], folders[1]
+
+
+@pytest.fixture
+def dashboard(model_folders, monkeypatch) -> Callable:
+    """`dashboard(page="lens.py", query={"r": "4"}, **settings)`: the app, run once, on that page."""
+    from streamlit.testing.v1 import AppTest
+
+    def start(page: str | None = None, query: dict | None = None, **settings):
+        settings.setdefault("models", tuple(str(folder) for folder in model_folders))
+        for name, value in Settings(**settings).to_env().items():
+            monkeypatch.setitem(os.environ, name, value)
+        at = AppTest.from_file(MAIN, default_timeout=60)
+        at.query_params = {"prompt": TEXT, "r": "4", **(query or {})}
+        at.run()
+        if page is not None:
+            at.switch_page(f"pages/{page}").run()
+        return at
+
+    return start
+
+
+@pytest.fixture
+def command(capsys) -> Callable:
+    """`command("models", "--json")`: (exit code, stdout, stderr) of one command of `abbie-lens`."""
+    from app.cli import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        out, err = capsys.readouterr()
+        return exit_.value.code or 0, out, err
+
+    return run

@@ -1,0 +1,205 @@
+"""The command line: exit codes, what goes to stdout and to stderr, and what it costs to ask for help."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import probes
+from abbie_lens import load
+from probes import bundle
+
+PYTHON = [sys.executable, "-P", "-m", "app.cli"]
+
+
+def test_help_does_not_import_torch(project_root):
+    code = (
+        "import sys\nfrom app.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'streamlit', 'numpy', 'abbie_lens', 'probes'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project_root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--loop" in done.stdout
+
+
+def test_version_and_unknown_command(command):
+    code, out, _ = command("--version")
+    assert code == 0 and out.startswith("abbie-lens 0.")
+    code, out, err = command("frobnicate")
+    assert code == 2 and not out and "frobnicate" in err
+
+
+def test_models_lists_what_the_zoo_has(command):
+    from abbie_lens import zoo
+
+    code, out, err = command("models", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == zoo.names()
+    for row in rows:
+        assert row["n_params"] > 0 and set(row["heldout_nll"]) >= {"1", "2", "4", "8", "16"}
+    code, out, err = command("models")
+    assert code == 0
+    assert all(name in out for name in zoo.names()) and (zoo.names() or "no bundled model" in err)
+
+
+def test_models_reads_losses_from_the_stored_metrics(command, monkeypatch, tmp_path, tiny_model):
+    from abbie_lens import zoo
+
+    metrics = {"evaluation": {"n_iters": [1, 2], "nll": [4.5, 4.25]}}
+    tiny_model().save_pretrained(tmp_path / "one", metrics=metrics)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    rows = json.loads(command("models", "--json")[1])
+    assert rows[0]["heldout_nll"] == {"1": 4.5, "2": 4.25}
+    out = command("models")[1]
+    assert "4.500" in out and "4.250" in out and "NLL r=2" in out
+
+
+@pytest.fixture(scope="module")
+def diagnosed(tmp_path_factory, model_folders):
+    """One run of `diagnose` in a process of its own: (folder, finished process)."""
+    out = tmp_path_factory.mktemp("out") / "run"
+    arguments = ["diagnose", "the cat <b> sat", "--model", str(model_folders[0])]
+    done = subprocess.run(
+        [*PYTHON, *arguments, "--n-iters", "5", "--out", str(out), "--json"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_diagnose_writes_a_bundle_that_holds_the_analyses(diagnosed, model_folders):
+    out, _ = diagnosed
+    opened = bundle.load(out)
+    assert set(opened.results) == {"fixed_point", "lens", "trajectories", "halting"}
+    model = load(model_folders[0])
+    again = probes.fixed_point(model, "the cat <b> sat", 5)
+    assert opened.results["fixed_point"].raw == pytest.approx(again.raw, rel=1e-6)
+    states = opened.states["loop.hook_state"]
+    assert tuple(states.shape) == (6, 1, len(again.tokens[0]), model.cfg.d_model)
+    assert (out / "report.html").is_file()
+
+
+def test_diagnose_json_is_alone_on_stdout_and_agrees_with_the_model(diagnosed, model_folders):
+    _, done = diagnosed
+    told = json.loads(done.stdout)
+    model = load(model_folders[0])
+    tokens = model.to_tokens("the cat <b> sat")
+    best = int(model(tokens, n_iters=5)[0, -1].argmax())
+    assert told["prediction"][0]["id"] == best
+    nll = float(model(tokens, n_iters=5, return_type="loss"))
+    assert told["nll"]["5"] == pytest.approx(nll, rel=1e-4)
+    assert sum(told["fixed_point"]["verdicts"]["trained"].values()) == told["n_tokens"]
+
+
+def test_diagnose_refuses_an_existing_folder_before_it_runs(command, tmp_path):
+    code, out, err = command("diagnose", "text", "--out", str(tmp_path), "--model", "no-such-model")
+    assert code == 1 and not out
+    assert "exists" in err and "no-such-model" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["diagnose", "text", "--model", "no-such-model"], 1, "no-such-model"),
+        (["diagnose", "   "], 2, "visible character"),
+        (["diagnose", "text", "--n-iters", "0"], 2, "n-iters"),
+        (["diagnose", "text", "--rule", "nonsense"], 2, "nonsense"),
+        (["diagnose", "text", "--rule", "kl=much"], 2, "much"),
+        (["diagnose", "a " * 700], 2, "context"),
+        (["diagnose", "--file", "no-such-file.txt"], 2, "no-such-file.txt"),
+        (["train"], 2, "--data"),
+        (["train", "--data", "x", "--loop", "nonsense"], 2, "nonsense"),
+        (["app", "--bundle", "no-such-folder"], 2, "no-such-folder"),
+    ],
+)
+def test_bad_usage_is_one_calm_message(command, model_folders, tmp_path, arguments, code, said):
+    if arguments[0] == "diagnose":
+        arguments = [*arguments, "--out", str(tmp_path / "out")]
+        if "--model" not in arguments:
+            arguments += ["--model", str(model_folders[0])]
+    got, out, err = command(*arguments)
+    assert (got, out) == (code, "")
+    assert said in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_from_file_and_stdin_is_the_argument_without_its_last_newline(
+    tmp_path, model_folders, command
+):
+    (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbfthe cat\nsat\r\n")
+    shared = ["--model", str(model_folders[0]), "--n-iters", "1", "--json"]
+    from_file = command("diagnose", "--file", str(tmp_path / "text.txt"), "--out", str(tmp_path / "a"), *shared)
+    piped = subprocess.run(
+        [*PYTHON, "diagnose", *shared, "--out", str(tmp_path / "b")],
+        input=b"the cat\nsat\n", capture_output=True,
+    )  # fmt: skip
+    plain = command("diagnose", "the cat\nsat", "--out", str(tmp_path / "c"), *shared)
+    told = [json.loads(text) for text in (from_file[1], piped.stdout, plain[1])]
+    for summary in told:
+        summary.pop("bundle")
+    assert told[0] == told[1] == told[2]
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path, model_folders, command):
+    (tmp_path / "raw").write_bytes(b"abc\xff\xfe")
+    code, _, err = command("diagnose", "--file", str(tmp_path / "raw"), "--model", str(model_folders[0]))
+    assert code == 2 and "UTF-8" in err and "byte 3" in err
+
+
+def test_a_rule_with_a_threshold_is_replayed_at_it(tmp_path, model_folders, command):
+    code, out, err = command(
+        "diagnose", "the cat sat", "--model", str(model_folders[0]), "--n-iters", "3",
+        "--rule", "fixed_k=2", "--out", str(tmp_path / "out"), "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    halting = json.loads(out)["halting"]
+    assert list(halting) == ["fixed_k"] and halting["fixed_k"]["mean_steps"] == 2
+
+
+def test_text_output_survives_a_terminal_that_knows_ascii_only(tmp_path, model_folders):
+    done = subprocess.run(
+        [*PYTHON, "diagnose", "naïve 🙂", "--model", str(model_folders[0]), "--n-iters", "1"]
+        + ["--out", str(tmp_path / "out")],
+        capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "next token" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interrupt_ends_quietly_with_130(tmp_path, model_folders):
+    running = subprocess.Popen(
+        [*PYTHON, "diagnose", "--model", str(model_folders[0]), "--out", str(tmp_path / "out")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(1.0)  # it waits for its text
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert not out and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_train_writes_a_model_that_loads(tmp_path, command):
+    (tmp_path / "text.txt").write_text("the cat sat on the mat.\n" * 400)
+    code, out, err = command(
+        "train", "--data", str(tmp_path / "text.txt"), "--out", str(tmp_path / "run"),
+        "--loop", "abbie-d", "--residual", "literal", "--d-model", "16", "--n-heads", "2",
+        "--n-ctx", "16", "--vocab-size", "300", "--train-tokens", "600", "--batch-size", "4",
+        "--seed", "3", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["heldout"]["n_iters"] == [1, 2, 4, 8, 16]
+    model = load(told["model"])
+    assert model.cfg.loop.residual == "literal" and model.cfg.d_model == 16
+    code, _, err = command("train", "--data", "x", "--out", str(tmp_path / "run"))
+    assert code == 1 and "resume" in err
