@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from abbie_lens.components.embed import Embed, PosEmbed, Unembed
 from abbie_lens.components.initialise import initialise
 from abbie_lens.components.norm import make_norm
-from abbie_lens.components.positions import rotary_table
 from abbie_lens.components.stack import Stack
 from abbie_lens.config import LoopedConfig
+from abbie_lens.context import KVCache, make_context
 from abbie_lens.errors import InputError
 from abbie_lens.files.pretrained import PretrainedMixin
 from abbie_lens.generation import GenerationMixin
@@ -29,7 +29,7 @@ from abbie_lens.info import ModelInfo
 from abbie_lens.lock import RunLock
 from abbie_lens.loops import Advance, encode
 from abbie_lens.losses import next_token_nll
-from abbie_lens.state import Context, KVCache, State, allowed, position_ids
+from abbie_lens.state import State
 from abbie_lens.text import TextMixin
 
 RETURN_TYPES = ("logits", "loss", "both", None)
@@ -152,7 +152,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
     def _begin(
         self, tokens: Tensor, n_iters: int, attention_mask: Tensor | None, past: KVCache | None
     ) -> State:
-        context = self._context(tokens, attention_mask, past)
+        context = make_context(self.cfg, tokens, attention_mask, past, self.dtype)
         x = self.embed(tokens)
         if self.pos_embed is not None:
             x = x + self.pos_embed(context.positions)
@@ -175,24 +175,6 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         z = self.loop.hook_readout(h if to.z is None else to.z)
         return state.replace(k=k, h=h, z=z, carry=to.carry)
 
-    def _context(
-        self, tokens: Tensor, attention_mask: Tensor | None, past: KVCache | None
-    ) -> Context:
-        n_past = next(iter(past.values()))[0].shape[1] if past else 0
-        n_new = tokens.shape[1]
-        positions = position_ids(attention_mask, n_past, n_new, tokens.device)
-        if n_past + n_new > self.cfg.n_ctx:
-            raise InputError(
-                f"tokens: {n_past + n_new} positions exceed the model's context of {self.cfg.n_ctx}."
-            )
-        rotary = (
-            None
-            if self.pos_embed is not None
-            else rotary_table(positions, self.cfg.head_width, self.cfg.rotary_base, self.dtype)
-        )
-        mask = allowed(attention_mask, n_past, n_new, tokens.device)
-        return Context(positions, mask, rotary, None if past is None else dict(past))
-
     def decode(self, z: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Tail, final norm and unembedding of any z [..., batch, pos, d_model], all leading axes in one pass.
 
@@ -210,7 +192,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
                 0,
                 flat,
                 flat,
-                self._context(tokens, attention_mask, None),
+                make_context(self.cfg, tokens, attention_mask, None, self.dtype),
             )
             return self._readout(state)[0].view(*z.shape[:-1], -1)
 
@@ -230,26 +212,6 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         return logits, state.context.kv
 
     # -- checks and identity -----------------------------------------------------------------------------
-
-    def as_tokens(
-        self, input: Any, attention_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Token ids [batch, pos] on the model's device, and the mask, from text, texts or ids. Errors: InputError."""
-        if isinstance(input, str) or (
-            isinstance(input, list | tuple) and input and isinstance(input[0], str)
-        ):
-            tokens, attention_mask = self.tokenize(input)
-        else:
-            tokens = torch.as_tensor(input, device=self.device)
-            tokens = tokens[None] if tokens.ndim == 1 else tokens
-            _check_tokens(tokens, self.cfg.d_vocab)
-        if tokens.shape[1] > self.cfg.n_ctx:
-            raise InputError(
-                f"input: {tokens.shape[1]} tokens; the model's context holds {self.cfg.n_ctx}."
-            )
-        if attention_mask is not None:
-            attention_mask = torch.as_tensor(attention_mask, device=self.device)
-        return tokens, attention_mask
 
     def depth(self, n_iters: int | None) -> int:
         """The planned depth: `n_iters`, or the trained one if None. Errors: InputError."""
@@ -295,14 +257,3 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             self.tokenizer,
         )
         return fresh.to(device=self.device, dtype=self.dtype).eval()
-
-
-def _check_tokens(tokens: Tensor, d_vocab: int) -> None:
-    if tokens.ndim != 2 or tokens.is_floating_point() or tokens.numel() == 0:
-        raise InputError(
-            f"input: token ids of shape {tuple(tokens.shape)} and type {tokens.dtype}; expected integers [batch, pos], not empty."
-        )
-    if not torch.compiler.is_compiling() and (tokens.min() < 0 or tokens.max() >= d_vocab):
-        raise InputError(
-            f"input: token ids from {int(tokens.min())} to {int(tokens.max())}; the vocabulary has 0 to {d_vocab - 1}."
-        )

@@ -8,18 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError
 
 
 class TextMixin:
     """Methods of a model that holds a `tokenizer`."""
 
+    cfg: LoopedConfig
     tokenizer: Any
 
     @property
     def device(self) -> torch.device:
         """Where tokens are put."""
         raise NotImplementedError
+
+    def as_tokens(self, input: Any, attention_mask: Any = None) -> tuple[Tensor, Tensor | None]:
+        """Token ids [batch, pos] on the model's device, and the mask, from text, texts or ids. Errors: InputError."""
+        if isinstance(input, str) or (
+            isinstance(input, list | tuple) and input and isinstance(input[0], str)
+        ):
+            tokens, attention_mask = self.tokenize(input)
+        else:
+            tokens = torch.as_tensor(input, device=self.device)
+            tokens = tokens[None] if tokens.ndim == 1 else tokens
+            _check_tokens(tokens, self.cfg.d_vocab)
+        if tokens.shape[1] > self.cfg.n_ctx:
+            raise InputError(
+                f"input: {tokens.shape[1]} tokens; the model's context holds {self.cfg.n_ctx}."
+            )
+        if attention_mask is not None:
+            attention_mask = torch.as_tensor(attention_mask, device=self.device)
+        return tokens, attention_mask
 
     def tokenize(
         self, text: str | Sequence[str], prepend_bos: bool = True
@@ -86,6 +106,19 @@ class TextMixin:
             return decoded
         piece = self.tokenizer.convert_ids_to_tokens(token)
         return "".join(f"<0x{_BYTE_OF[c]:02X}>" if c in _BYTE_OF else c for c in piece)
+
+
+def _check_tokens(tokens: Tensor, d_vocab: int) -> None:
+    if tokens.ndim != 2 or tokens.is_floating_point() or tokens.numel() == 0:
+        raise InputError(
+            f"input: token ids of shape {tuple(tokens.shape)} and type {tokens.dtype}; "
+            "expected integers [batch, pos], not empty."
+        )
+    if not torch.compiler.is_compiling() and (tokens.min() < 0 or tokens.max() >= d_vocab):
+        raise InputError(
+            f"input: token ids from {int(tokens.min())} to {int(tokens.max())}; "
+            f"the vocabulary has 0 to {d_vocab - 1}."
+        )
 
 
 def _ids(tokens: Tensor | Sequence[int]) -> list[int]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from abbie_lens.components.positions import rotate
 from abbie_lens.config import LoopedConfig
 from abbie_lens.hooks.points import Site
-from abbie_lens.state import Context, Slot
+from abbie_lens.context import Context, Slot
 
 
 class Attention(nn.Module):

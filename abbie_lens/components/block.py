@@ -9,7 +9,7 @@ from abbie_lens.components.mlp import MLP
 from abbie_lens.components.norm import make_norm
 from abbie_lens.config import LoopedConfig
 from abbie_lens.hooks.points import Site
-from abbie_lens.state import Context, Slot
+from abbie_lens.context import Context, Slot
 
 
 class Block(nn.Module):

@@ -225,3 +225,8 @@ def test_gpu_equals_cpu(tiny_model, tokens, dtype):
         logits.cpu().float(), cpu, atol=1e-4 if dtype == torch.float32 else 5e-2, rtol=5e-2
     )
     assert cache["loop.hook_state"].device.type == "cuda"
+
+
+def test_a_mask_of_another_shape_is_refused(tiny_model, tokens):
+    with pytest.raises(errors.InputError, match=r"attention_mask: shape \(2, 8\)"):
+        tiny_model()(tokens, attention_mask=torch.ones(2, 8))
