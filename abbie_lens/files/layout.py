@@ -8,15 +8,17 @@ from typing import Any
 
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError, ConfigError
-from abbie_lens.files.weights import INDEX, PICKLED, WEIGHTS
+from abbie_lens.files.weights import PICKLED, WEIGHTS
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 METRICS = "metrics.json"
+EVALUATION = "evaluation.json"
+"""What a training run measured at its end."""
 MODEL_FILES = (
     CONFIG, WEIGHTS, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json",
-    "chat_template.jinja", CARD, METRICS,
+    "chat_template.jinja", CARD, METRICS, EVALUATION,
 )  # fmt: skip
 
 MODEL_TYPE = "abbie-lens"
@@ -78,9 +80,3 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise CheckpointError(f"{file}: expected a JSON object, found {type(plain).__name__}.")
     return plain
-
-
-__all__ = [
-    "CARD", "CONFIG", "FORMAT_VERSION", "INDEX", "METRICS", "MODEL_FILES", "MODEL_TYPE", "TOKENIZER",
-    "WEIGHTS", "config_json", "is_model_folder", "read_config",
-]  # fmt: skip

@@ -50,14 +50,14 @@ class PretrainedMixin:
         self,
         folder: str | Path,
         *,
-        weights_dtype: torch.dtype | str | None = None,
+        dtype: torch.dtype | str | None = None,
         card: str | None = None,
         metrics: Mapping[str, Any] | None = None,
         overwrite: bool = False,
     ) -> Path:
         """Write the model to `folder`, all of it or nothing.
 
-        `weights_dtype` stores narrower weights than the model runs in; loading widens them again.
+        `dtype` is that of the file: narrower weights than the model runs in are widened on loading.
         `card` is the text of README.md, `metrics` the content of metrics.json. Errors: ExistsError if
         the folder has files, unless they are a saved model and `overwrite` is true.
         """
@@ -67,7 +67,7 @@ class PretrainedMixin:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            write_model(model, draft, resolve_dtype(weights_dtype), card, metrics)
+            write_model(model, draft, resolve_dtype(dtype), card, metrics)
             draft.chmod(0o755)  # mkdtemp makes it private
             _put_in_place(draft, folder)
         finally:
@@ -118,12 +118,12 @@ class PretrainedMixin:
 def write_model(
     model: HookedLoopedTransformer,
     folder: Path,
-    weights_dtype: str | None,
+    dtype: str | None,
     card: str | None,
     metrics: Mapping[str, Any] | None,
 ) -> None:
     """Write a model's files into an empty folder; config.json, which makes it a model, comes last."""
-    stored_as = None if weights_dtype is None else getattr(torch, weights_dtype)
+    stored_as = None if dtype is None else getattr(torch, dtype)
     tensors = {
         name: tensor.detach().to(dtype=stored_as if tensor.is_floating_point() else None)
         for name, tensor in state_tensors(model).items()

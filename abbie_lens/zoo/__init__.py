@@ -1,4 +1,10 @@
-"""The bundled models: one folder each, as `save_pretrained` writes them, with metrics.json beside."""
+"""The bundled models, one folder each, and a sample of text they haven't seen.
+
+A model's folder is what `save_pretrained` writes, or the `final/` of a training run.
+sample.txt has four passages of each of six held-out novels, in the public domain: Burnett, The Secret
+Garden; Conrad, Almayer's Folly; Doyle, The Hound of the Baskervilles; Schreiner, The Story of an African
+Farm and Undine; Stevenson, Treasure Island.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ from typing import Any
 
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError, nearest
-from abbie_lens.files.layout import CARD, METRICS, WEIGHTS, is_model_folder, read_config
+from abbie_lens.files.layout import CARD, EVALUATION, METRICS, WEIGHTS, is_model_folder, read_config
 from abbie_lens.files.weights import stored_shapes
 
 DEFAULT = "abbie-d-novels"
@@ -31,7 +37,7 @@ class ZooModel:
     n_bytes: int
     """Size of the weight file."""
     metrics: dict[str, Any]
-    """metrics.json: training data, steps and held-out losses; empty if there is none."""
+    """metrics.json, with a training run's evaluation.json under `evaluation`; empty if neither is there."""
     card: str
     """Text of README.md; empty if there is none."""
 
@@ -53,14 +59,15 @@ def describe(name: str) -> ZooModel:
     """What the files of a bundled model say, without loading its weights. Errors: InputError."""
     folder = path(name)
     shapes = stored_shapes(folder / WEIGHTS)
-    metrics, card = folder / METRICS, folder / CARD
+    metrics, evaluation = _read_json(folder / METRICS), _read_json(folder / EVALUATION)
+    card = folder / CARD
     return ZooModel(
         name=name,
         path=folder,
         config=read_config(folder)[0],
         n_params=sum(map(prod, shapes.values())),
         n_bytes=(folder / WEIGHTS).stat().st_size,
-        metrics=json.loads(metrics.read_text("utf-8")) if metrics.is_file() else {},
+        metrics=metrics | ({"evaluation": evaluation} if evaluation else {}),
         card=card.read_text("utf-8") if card.is_file() else "",
     )
 
@@ -68,3 +75,12 @@ def describe(name: str) -> ZooModel:
 def models() -> list[ZooModel]:
     """All bundled models, the main one first."""
     return [describe(name) for name in names()]
+
+
+def sample_text() -> str:
+    """Passages the bundled models were not trained on, with a form feed between documents."""
+    return (Path(__file__).parent / "sample.txt").read_text("utf-8")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}

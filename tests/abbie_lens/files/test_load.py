@@ -14,7 +14,7 @@ def small_zoo(tiny_model, tmp_path, monkeypatch):
     folder = tmp_path / "zoo"
     for seed, name in enumerate(("aardvark", zoo.DEFAULT)):
         model = tiny_model(seed=seed, model_name=name)
-        model.save_pretrained(folder / name, weights_dtype="bfloat16", metrics={"steps": 10 + seed})
+        model.save_pretrained(folder / name, dtype="bfloat16", metrics={"steps": 10 + seed})
     (folder / "__pycache__").mkdir()
     monkeypatch.setattr(zoo, "FOLDER", folder)
     return folder
@@ -40,6 +40,18 @@ def test_zoo_tells_what_its_files_say(small_zoo) -> None:
     assert [m.name for m in zoo.models()] == zoo.names()
     with pytest.raises(InputError, match="aardvark"):
         zoo.path("aardvak")
+
+
+def test_zoo_reads_the_evaluation_of_a_training_run(small_zoo) -> None:
+    (small_zoo / "aardvark" / "evaluation.json").write_text('{"n_iters": [1], "nll": [4.5]}')
+    metrics = zoo.describe("aardvark").metrics
+    assert metrics == {"steps": 10, "evaluation": {"n_iters": [1], "nll": [4.5]}}
+
+
+def test_sample_text_has_documents_enough_to_split() -> None:
+    documents = zoo.sample_text().split("\f")
+    assert len(documents) == 24 and min(map(len, documents)) > 2000
+    assert len(set(documents)) == 24
 
 
 def test_unknown_name_suggests(small_zoo, tiny_model, tmp_path) -> None:

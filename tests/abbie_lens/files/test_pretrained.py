@@ -4,7 +4,8 @@ import json
 import math
 import os
 import signal
-import time
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_a_model_in_another_precision_comes_back_in_it(tiny_model, tmp_path, dty
 def test_weights_stored_narrower_than_the_model_runs(tiny_model, tmp_path) -> None:
     model = tiny_model()
     full = model.save_pretrained(tmp_path / "full") / "model.safetensors"
-    folder = model.save_pretrained(tmp_path / "half", weights_dtype="bfloat16")
+    folder = model.save_pretrained(tmp_path / "half", dtype="bfloat16")
     assert (folder / "model.safetensors").stat().st_size < 0.6 * full.stat().st_size
     loaded = HookedLoopedTransformer.from_pretrained(folder)
     assert loaded.dtype == torch.float32
@@ -194,25 +195,48 @@ def test_a_failed_save_leaves_the_old_model(tiny_model, tmp_path, monkeypatch) -
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
-def test_killed_while_saving_a_whole_model_remains(tiny_model, tmp_path) -> None:
+CHANGES_FILES = (
+    *("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod"),
+    *("shutil.rmtree", "shutil.copyfile", "shutil.move"),
+)
+
+
+def save_and_be_killed(model: HookedLoopedTransformer, folder: Path, at_event: int) -> bool:
+    """In a process of its own, save over `folder` and die before the n-th step on the file system.
+
+    Returns False if the save came to its end with fewer steps.
+    """
+    saver = os.fork()
+    if saver == 0:
+        steps = iter(range(at_event))
+
+        def die_in_time(event: str, _args: tuple) -> None:
+            if event in CHANGES_FILES and next(steps, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(die_in_time)
+        try:
+            model.save_pretrained(folder, overwrite=True)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(saver, 0)[1]
+    assert status in (0, signal.SIGKILL), "saving failed by itself"
+    return status != 0
+
+
+def test_killed_at_any_moment_of_saving_a_whole_model_remains(tiny_model, tmp_path) -> None:
     model = tiny_model()
     folder = model.save_pretrained(tmp_path / "m")
-    for delay in (0.01, 0.02, 0.03, 0.05, 0.07, 0.09):
-        saver = os.fork()
-        if saver == 0:
-            try:
-                while True:
-                    model.save_pretrained(folder, overwrite=True)
-            finally:
-                os._exit(1)
-        time.sleep(delay)
-        os.kill(saver, signal.SIGKILL)
-        assert os.WIFSIGNALED(os.waitpid(saver, 0)[1]), "saving failed before it was killed"
+    deaths = 0
+    while save_and_be_killed(model, folder, deaths):
+        deaths += 1
         # killed between the two renames, the model stands beside its place
         whole = folder if folder.exists() else next(tmp_path.glob(".m.old.*/m"))
         assert same_weights(HookedLoopedTransformer.from_pretrained(whole), model)
         if whole != folder:
             whole.rename(folder)
+    assert deaths > 5
 
 
 def test_the_contract_of_the_config(tiny_config) -> None:
