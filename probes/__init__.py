@@ -1,5 +1,29 @@
 """Analyses of iterative models: each returns a frozen result with a table, a figure and a file."""
 
+from probes import bundle
+from probes.fixed_points import FixedPoint, fixed_point
+from probes.halting_outcome import HaltingOutcome, HaltingSweep
+from probes.halting_replay import Halting, halting
+from probes.lenses import Lens, lens
+from probes.linear_probes import LinearProbes, linear
+from probes.progress import Cancelled
 from probes.result import Result
+from probes.trajectory import Trajectories, trajectories
 
-__all__ = ["Result"]
+__all__ = [
+    "Cancelled",
+    "FixedPoint",
+    "Halting",
+    "HaltingOutcome",
+    "HaltingSweep",
+    "Lens",
+    "LinearProbes",
+    "Result",
+    "Trajectories",
+    "bundle",
+    "fixed_point",
+    "halting",
+    "lens",
+    "linear",
+    "trajectories",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class HaltingOutcome(Result):
 
     title = "Halting"
     formula = EXIT_FORMULA
+
+    report_views: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"view": "histogram"})
 
     rule: dict[str, Any]
     """Name, title, formula, unit, direction and parameters of the rule."""
@@ -124,6 +126,8 @@ class HaltingSweep(Result):
 
     title = "Halting: depth against quality"
     formula = EXIT_FORMULA
+
+    report_views: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"metric": "nll"})
 
     rule: dict[str, Any]
     thresholds: np.ndarray

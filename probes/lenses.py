@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class Lens(Result):
 
     title = "Lens"
     formula = "tail: p_k = softmax(Tail(z_k)); logit: p_k = softmax(U N(z_k)); KL(p_r ‖ p_k)"
+
+    report_views: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"view": "ranks"})
 
     kind: str
     """"tail" or "logit"."""
@@ -93,6 +95,17 @@ class Lens(Result):
         """Name of the lens; the logit lens says that it skips the Tail."""
         return KINDS[self.kind][0]
 
+    def rank_quartiles(self, field: str, batch: int = 0) -> np.ndarray:
+        """[k, 3] quartiles of a rank (`target_rank`, `final_rank`, `random_rank`) over positions."""
+        ranks = getattr(self, field)[:, batch]
+        defined = ~np.isnan(ranks)
+        return np.array(
+            [
+                np.quantile(row[there], [0.25, 0.5, 0.75]) if there.any() else [np.nan] * 3
+                for row, there in zip(ranks, defined, strict=True)
+            ]
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row per real token and k: every value, the top tokens and their probabilities."""
         names = np.vectorize(self.token, otypes=[object])
@@ -116,16 +129,20 @@ class Lens(Result):
         batch: int = 0,
         position: int | None = None,
         selectable: bool = False,
+        width: int = 800,
     ) -> go.Figure:
         """`view="grid"`: token × iteration, coloured by `metric` ("probability", "entropy", "nll",
         "target_rank", "final_rank", "kl_to_final"), the top token in the cell.
         `view="ranks"`: rank trajectories with the random-token control, of one position or the median
-        over all. `selectable` overlays invisible markers whose customdata is [k, position]."""
+        over all. `selectable` overlays invisible markers whose customdata is [k, position]; `width`
+        is how wide it will be drawn, in pixels: cells too narrow for three characters show none."""
         from probes.figures import lens as figures
 
         if view == "ranks":
             return figures.ranks(self, batch=batch, position=position, theme=theme)
-        return figures.grid(self, metric=metric, batch=batch, selectable=selectable, theme=theme)
+        return figures.grid(
+            self, metric=metric, batch=batch, selectable=selectable, width=width, theme=theme
+        )
 
 
 def lens(

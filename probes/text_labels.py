@@ -72,7 +72,9 @@ def token_class(texts: Sequence[str]) -> np.ndarray:
 def _class_of(text: str, before: str) -> int:
     visible = text.lstrip()
     if not visible:
-        return UNDEFINED if not text else TOKEN_CLASSES.index("newline" if "\n" in text else "space")
+        return (
+            UNDEFINED if not text else TOKEN_CLASSES.index("newline" if "\n" in text else "space")
+        )
     inside_word = visible == text and before.isalpha()
     if visible[0].isalpha() or unicodedata.category(visible[0]).startswith("M"):
         joined = inside_word or (visible == text and before in _APOSTROPHES)
