@@ -28,7 +28,7 @@ class Palette:
     grid: str
     line: str
     neutral: str
-    """Middle of the diverging map: the colour of "no difference"."""
+    """Middle of the diverging map: "no difference", and visibly not the paper, which means undefined."""
     h0: str
     """The Head's output, drawn apart from the iterations."""
     trained: str
@@ -46,7 +46,7 @@ PALETTES: dict[str, Palette] = {
         muted="#6b7280",
         grid="#e8eaee",
         line="#b9bec8",
-        neutral="#f7f7f7",
+        neutral="#e9eaee",
         h0="#7d8491",
         trained="#0072B2",
         control="#D55E00",

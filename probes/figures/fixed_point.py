@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
 from probes.figures import labels, style
-from probes.figures.fixed_point_grid import LINEAR, token_view, verdict_line
+from probes.figures.fixed_point_grid import token_view, verdict_line
 
 if TYPE_CHECKING:
     from probes.fixed_points import FixedPoint
@@ -20,8 +20,11 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "limit": ("limit_direction", "limit_readout"),
     "angle": ("angle",),
 }
+LINEAR = ("angle", "norm_ratio")
 _STEPS = ("raw", "relative", "direction", "one_minus_cos", "readout", "angle")
 _LEVELS = (0.1, 0.5, 0.9)
+# The control's open squares are larger, so that they show around the trained model's dots.
+_SIZES = {"trained": 5, "control": 9}
 
 
 def draw(result: FixedPoint, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
@@ -54,7 +57,7 @@ def curves(
         horizontal_spacing=0.085,
         vertical_spacing=0.26,
     )
-    fig.update_layout(margin_t=128, legend_y=1 + 0.24 / rows)
+    fig.update_layout(margin_t=120, legend_traceorder="reversed")
     fig.update_annotations(font_size=12)
     for i, metric in enumerate(metrics):
         row, col = i // cols + 1, i % cols + 1
@@ -86,7 +89,6 @@ def _curve(
         low, median, high = (np.where(v > 0, v, np.nan) for v in (low, median, high))
     if band:
         _band(fig, k, low, high, look["color"], row, col)
-    symbols = ["circle-open" if i == 0 and metric not in _STEPS else look["symbol"] for i in k]
     fig.add_scatter(
         x=k,
         y=median,
@@ -95,10 +97,31 @@ def _curve(
         showlegend=legend,
         mode="lines+markers",
         line={"color": look["color"], "dash": look["dash"], "width": 2},
-        marker={"symbol": symbols, "size": 6 if len(k) <= 33 else 3, "line": {"width": 1.5}},
+        marker={"symbol": look["symbol"], "size": _SIZES[role] if len(k) <= 33 else 3},
         customdata=np.stack([low, high], -1),
         hovertemplate=f"<b>{name}</b><br>k = %{{x}}<br>median %{{y:.3g}}"
         "<br>10–90%: %{customdata[0]:.3g} … %{customdata[1]:.3g}<extra></extra>",
+        row=row,
+        col=col,
+    )
+    if metric not in _STEPS:
+        _mark_h0(fig, median[0], row, col, theme)
+
+
+def _mark_h0(fig: go.Figure, level: float, row: int, col: int, theme: style.Theme) -> None:
+    marker = {
+        "symbol": "circle",
+        "size": 9,
+        "color": style.palette(theme).paper,
+        "line": {"width": 2, "color": style.palette(theme).h0},
+    }
+    fig.add_scatter(
+        x=[0],
+        y=[level],
+        mode="markers",
+        marker=marker,
+        hoverinfo="skip",
+        showlegend=False,
         row=row,
         col=col,
     )
@@ -135,43 +158,50 @@ def _band(
 def _token_lines(
     fig: go.Figure, result: FixedPoint, metric: str, row: int, col: int, theme: style.Theme
 ) -> None:
-    values = result.metric(metric)
-    color = style.rgba(style.role("trained", theme)["color"], 0.3)
-    for b, p in np.argwhere(result.valid).tolist():
-        label = labels.token_label(result.tokens[b][p])
-        fig.add_scatter(
-            x=np.arange(len(values)),
-            y=values[:, b, p],
-            mode="lines",
-            line={"color": color, "width": 1},
-            name=label,
-            hovertemplate=f"<b>{label}</b> (position {p})<br>k = %{{x}}<br>%{{y:.3g}}<extra></extra>",
-            showlegend=False,
-            row=row,
-            col=col,
-        )
+    """All tokens in one trace, broken by gaps: hundreds of traces would be slow."""
+    values = result.metric(metric)[:, result.valid]
+    where = np.argwhere(result.valid).tolist()
+    names = [f"<b>{labels.token_label(result.tokens[b][p])}</b> (position {p})" for b, p in where]
+    gap = np.full((1, len(names)), np.nan)
+    k = np.arange(len(values) + 1.0)
+    fig.add_scatter(
+        x=np.tile(k, len(names)),
+        y=np.concatenate([values, gap]).T.reshape(-1),
+        mode="lines",
+        line={"color": style.rgba(style.role("trained", theme)["color"], 0.35), "width": 1},
+        customdata=np.repeat(names, len(k)),
+        hovertemplate="%{customdata}<br>k = %{x}<br>%{y:.3g}<extra></extra>",
+        showlegend=False,
+        row=row,
+        col=col,
+    )
 
 
 def _axes(
     fig: go.Figure, result: FixedPoint, metric: str, row: int, col: int, theme: style.Theme
 ) -> None:
-    style.iteration_axis(fig, result.n_iters + 1, "x", row=row, col=col)
-    if metric not in LINEAR:
-        fig.update_yaxes(type="log", exponentformat="power", nticks=6, row=row, col=col)
     cell: dict[str, Any] = {"row": row, "col": col}
+    style.iteration_axis(fig, result.n_iters + 1, "x", max_ticks=9, **cell)
+    colors = style.palette(theme)
+    fig.update_yaxes(tickfont_size=11, nticks=6, **cell)
+    if metric not in LINEAR:
+        fig.update_yaxes(type="log", exponentformat="power", **cell)
     middle = result.describe(metric).middle
+    if metric == "angle":
+        fig.update_yaxes(range=[-1.05, 1.05], **cell)
     if middle is not None:
-        fig.add_hline(y=middle, line={"width": 1, "color": style.palette(theme).line}, **cell)
+        fig.add_hline(y=middle, line={"width": 1, "color": colors.line}, **cell)
     if metric == "direction":
-        fig.add_hline(
-            y=result.thresholds["resolution"],
-            line={"dash": "dot", "width": 1, "color": style.palette(theme).muted},
-            annotation={
-                "text": f"{result.model.dtype} resolution",
-                "font": {"size": 10},
-                "yanchor": "bottom",
-            },
-            annotation_position="bottom left",
+        level = result.thresholds["resolution"]
+        fig.add_hline(y=level, line={"dash": "dot", "width": 1, "color": colors.muted}, **cell)
+        fig.add_annotation(
+            text=f"{result.model.dtype} resolution",
+            font_size=10,
+            x=0,
+            y=np.log10(level) if level > 0 else 0,
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
             **cell,
         )
 
@@ -193,5 +223,5 @@ def _caption(result: FixedPoint, metrics: tuple[str, ...], lines: bool) -> str:
         text += f" h*: after {result.limit_iters} iterations ({result.limit_dtype})."
         text += f" Some tokens have none: {result.limit_reason}." if result.limit_reason else ""
     if any(m not in _STEPS for m in metrics):
-        text += " Open marker: h₀."
+        text += " Open grey marker: h₀, the Head's output."
     return text

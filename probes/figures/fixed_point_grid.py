@@ -9,13 +9,13 @@ import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
 from probes.figures import style
-from probes.figures.grid import token_grid
+from probes.figures.grid import span, token_grid
 
 if TYPE_CHECKING:
     from probes.fixed_points import FixedPoint
 
-LINEAR = ("angle", "norm_ratio")
-"""Metrics that no logarithm is taken of."""
+SIGNED = ("angle",)
+"""Metrics that no logarithm can be taken of."""
 
 
 def token_view(
@@ -31,7 +31,7 @@ def token_view(
     keep = result.valid[batch]
     tokens = [t for t, k in zip(result.tokens[batch], keep, strict=True) if k]
     grids = [r.metric(metric)[:, batch, keep] for r in shown.values()]
-    limits = _shared_limits(grids, about.middle, metric not in LINEAR)
+    limits = _shared_limits(grids, about.middle, metric not in SIGNED)
     rows = len(shown)
     fig = style.new_figure(
         about.title.capitalize(),
@@ -52,12 +52,13 @@ def token_view(
             values,
             tokens,
             name=about.title,
-            log=metric not in LINEAR,
+            log=metric not in SIGNED,
             middle=about.middle,
             limits=limits,
             hover=[[f"verdict: {v}" for v in verdicts]] * len(values),
             row=i + 1 if rows > 1 else None,
             col=1 if rows > 1 else None,
+            apart=len(values) > result.n_iters,
             theme=theme,
             showscale=i == 0,
             colorbar={"len": 1.0, "y": 0.5},
@@ -72,22 +73,22 @@ def verdict_line(result: FixedPoint) -> str:
     parts = [f"trained: {_counted(result)}"]
     if result.control is not None:
         parts.append(f"random: {_counted(result.control)}")
-    return "tokens by verdict on direction — " + " · ".join(parts)
+    return "verdict on the direction — " + "; ".join(parts)
 
 
 def _counted(result: FixedPoint) -> str:
-    return ", ".join(f"{n} {verdict}" for verdict, n in result.counts().items())
+    counts = result.counts()
+    total = sum(counts.values())
+    return ", ".join(f"{verdict} {n}/{total}" for verdict, n in counts.items())
 
 
 def _shared_limits(
     grids: list[np.ndarray], middle: float | None, log: bool
 ) -> tuple[float, float] | None:
-    values = np.concatenate([g.reshape(-1) for g in grids])
-    values = values[np.isfinite(values) & ((values > 0) | (not log))]
-    if not values.size:
-        return None
-    low, high = float(values.min()), float(values.max())
-    if middle is not None:
-        reach = max(abs(low - middle), abs(high - middle)) or 1.0
-        return middle - reach, middle + reach
-    return low, high
+    """Trained and control share one colour scale."""
+    if not log:
+        low, high = span(grids, middle)
+        return None if low is None or high is None else (low, high)
+    logs = [np.log10(g[np.isfinite(g) & (g > 0)]) for g in grids]
+    low, high = span(logs, None if middle is None else np.log10(middle))
+    return None if low is None or high is None else (10**low, 10**high)

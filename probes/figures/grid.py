@@ -23,6 +23,7 @@ def token_grid(
     limits: tuple[float, float] | None = None,
     text: Sequence[Sequence[str]] | None = None,
     hover: Sequence[Sequence[str]] | None = None,
+    apart: bool = False,
     row: int | None = None,
     col: int | None = None,
     theme: style.Theme = "light",
@@ -32,19 +33,22 @@ def token_grid(
 
     name: of the quantity, for colour bar and hover. log: colours by log10 (needs values > 0; others
     stay blank). middle: value that means "no difference", for the diverging map. limits: in the
-    values' own unit. text: escaped cell texts. hover: further escaped lines for each cell.
+    values' own unit; symmetric around the middle if None. text: escaped cell texts. hover: further
+    escaped lines for each cell. apart: set the first row, h_0, off from the iterations.
     """
     shown = _log10(values) if log else np.where(np.isfinite(values), values, np.nan)
+    scaled = lambda x: float(np.log10(x)) if log else x  # noqa: E731
+    centre = None if middle is None else scaled(middle)
     if limits is not None:
-        low, high = np.log10(limits) if log else limits
+        low, high = scaled(limits[0]), scaled(limits[1])
     else:
-        low, high = _limits(shown, middle)
-    if middle is not None:
+        low, high = span([shown], centre)
+    if centre is not None:
         heatmap.setdefault("colorscale", style.diverging(theme))
-        heatmap["zmid"] = middle
+        heatmap["zmid"] = centre
     bar: dict[str, Any] = {"title": {"text": name, "side": "right"}}
     if log:
-        bar |= _decades(low, high)
+        bar |= _log_ticks(low, high)
     heatmap["colorbar"] = bar | heatmap.get("colorbar", {})
     trace = go.Heatmap(
         z=shown,
@@ -62,9 +66,11 @@ def token_grid(
         **heatmap,
     )
     fig.add_trace(trace, row=row, col=col)
-    style.iteration_axis(fig, len(values), "y", first=first, row=row, col=col)
-    update = {"row": row, "col": col, "showgrid": False}
-    fig.update_yaxes(**update)
+    style.iteration_axis(fig, len(values), "y", first=first, row=row, col=col, max_ticks=9)
+    fig.update_yaxes(showgrid=False, row=row, col=col)
+    if apart:
+        cell: dict[str, Any] = {} if row is None else {"row": row, "col": col}
+        fig.add_hline(y=first + 0.5, line={"color": style.palette(theme).paper, "width": 5}, **cell)
     return style.token_axis(fig, tokens, "x", row=row, col=col)
 
 
@@ -75,26 +81,33 @@ def _log10(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _limits(shown: np.ndarray, middle: float | None) -> tuple[float | None, float | None]:
-    finite = shown[np.isfinite(shown)]
-    if not finite.size:
+def span(
+    grids: Sequence[np.ndarray], middle: float | None = None
+) -> tuple[float | None, float | None]:
+    """Lowest and highest finite value of all grids, symmetric around `middle`: one scale for several."""
+    values = np.concatenate([g[np.isfinite(g)] for g in grids])
+    if not values.size:
         return None, None
     if middle is not None:
-        reach = float(np.abs(finite - middle).max()) or 1.0
+        reach = float(np.abs(values - middle).max()) or 1.0
         return middle - reach, middle + reach
-    return float(finite.min()), float(finite.max())
+    return float(values.min()), float(values.max())
 
 
-def _decades(low: float | None, high: float | None) -> dict[str, Any]:
+def _log_ticks(low: float | None, high: float | None) -> dict[str, Any]:
+    """Ticks between 10^low and 10^high: powers of ten, or 1, 2, 5 where there are too few."""
     if low is None or high is None:
         return {}
-    first, last = int(np.ceil(low)), int(np.floor(high))
-    every = max(1, -(-(last - first) // 6))
-    ticks = list(range(first, last + 1, every))
-    if len(ticks) >= 2:
-        return {"tickvals": ticks, "ticktext": [f"10<sup>{t}</sup>" for t in ticks]}
-    ends = [low, high] if high > low else [low]
-    return {"tickvals": ends, "ticktext": [f"{10**t:.2g}" for t in ends]}
+    powers = np.arange(np.ceil(low), np.floor(high) + 1)
+    if len(powers) >= 3:
+        powers = powers[:: -(-len(powers) // 7)]
+        return {"tickvals": powers, "ticktext": [f"10<sup>{int(p)}</sup>" for p in powers]}
+    decades = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
+    ticks = (decades[:, None] * [1, 2, 5]).reshape(-1)
+    ticks = ticks[(np.log10(ticks) >= low) & (np.log10(ticks) <= high)]
+    if len(ticks) < 2:
+        ticks = np.unique([10**low, 10**high])
+    return {"tickvals": np.log10(ticks), "ticktext": [f"{t:.3g}" for t in ticks]}
 
 
 def _hover(

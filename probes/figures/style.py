@@ -166,13 +166,15 @@ def iteration_axis(
     row: int | None = None,
     col: int | None = None,
     title: str | None = "iteration k",
+    max_ticks: int = 17,
 ) -> None:
     """Tick the iterations first…first+n−1 with whole numbers; upward on y, rightward on x."""
-    step = next((s for s in (1, 2, 4, 8, 16, 32, 64) if n / s <= 17), 128)
+    step = next((s for s in (1, 2, 4, 8, 16, 32, 64) if n / s <= max_ticks), 128)
     settings: dict[str, Any] = {
         "tickmode": "linear",
         "tick0": first,
         "dtick": step,
+        "tickangle": 0,
         "range": [first - 0.5, first + n - 0.5],
         "zeroline": False,
     }
@@ -228,7 +230,15 @@ def _template(colors: Palette) -> go.layout.Template:
             "font": {"family": MONO, "size": 12, "color": colors.ink},
             "align": "left",
         },
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+        # Beside the title: panels and subtitles need the room above the axes.
+        legend={
+            "orientation": "h",
+            "x": 1,
+            "xanchor": "right",
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+        },
         hovermode="closest",
     )
     bar = {
@@ -240,7 +250,8 @@ def _template(colors: Palette) -> go.layout.Template:
         "tickfont": {"color": colors.muted, "size": 11},
     }
     heatmap = go.Heatmap(colorscale=SEQUENTIAL, colorbar=bar, hoverongaps=False)
-    return go.layout.Template(layout=layout, data={"heatmap": [heatmap]})
+    scatter = go.Scatter(marker={"colorbar": bar})
+    return go.layout.Template(layout=layout, data={"heatmap": [heatmap], "scatter": [scatter]})
 
 
 for _palette in PALETTES.values():

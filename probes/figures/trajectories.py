@@ -46,7 +46,7 @@ def paths(
         theme=theme,
         rows=1,
         cols=len(pairs),
-        horizontal_spacing=0.09,
+        horizontal_spacing=0.13,
     )
     positions = np.flatnonzero(result.valid[batch]).tolist()
     scores, tokens = result.scores[:, batch], result.tokens[batch]
@@ -149,6 +149,7 @@ def waterfall(
             name=f"PC {chosen[i]}",
             middle=0.0,
             limits=(-reach, reach),
+            apart=True,
             row=i + 1,
             col=1,
             theme=theme,
@@ -199,9 +200,9 @@ def _paths(
             "colorscale": [[i / 15, color] for i, color in enumerate(colors)],
             "cmin": 1,
             "cmax": max(len(scores) - 1, 2),
-            "size": 6,
+            "size": 5,
             "showscale": bar,
-            "colorbar": {"title": {"text": "iteration k", "side": "right"}, "thickness": 12},
+            "colorbar": {"title": {"text": "iteration k", "side": "right"}},
         },
         customdata=[f"{name}<br>iteration {i}" for i in k for name in names],
         hovertemplate=hover,
@@ -211,7 +212,7 @@ def _paths(
         x=x[0],
         y=y[0],
         mode="markers",
-        marker={"symbol": h0["symbol"], "color": h0["color"], "size": 8, "line": {"width": 2}},
+        marker={"symbol": h0["symbol"], "color": h0["color"], "size": 7, "line": {"width": 1.5}},
         customdata=[f"{name}<br>h₀" for name in names],
         hovertemplate=hover,
         **cell,
