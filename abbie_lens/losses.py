@@ -5,20 +5,25 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+_NO_TARGET = -100
+
 
 def next_token_nll(
     logits: Tensor, tokens: Tensor, attention_mask: Tensor | None = None, per_token: bool = False
 ) -> Tensor:
-    """-log p(tokens[t+1] | tokens[..t]) in nats: the mean over real tokens, or [batch, pos - 1] with NaN at padding."""
-    flat = F.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(),
-        tokens[:, 1:].flatten(),
-        reduction="none" if per_token or attention_mask is not None else "mean",
-    )
-    if flat.ndim == 0:
-        return flat
-    nll = flat.view(tokens.shape[0], -1)
+    """-log p(tokens[t+1] | tokens[..t]) in nats: the mean over real tokens (NaN if there is none), or
+    [batch, pos - 1] with NaN at padding."""
+    # The last position is ignored instead of cut off: slicing would copy all logits, and again backward.
+    targets = F.pad(tokens[:, 1:], (0, 1), value=_NO_TARGET)
     if attention_mask is not None:
         real = attention_mask[:, 1:].bool() & attention_mask[:, :-1].bool()
-        return nll.masked_fill(~real, float("nan")) if per_token else nll[real].mean()
-    return nll
+        targets = targets.masked_fill(~F.pad(real, (0, 1)), _NO_TARGET)
+    nll = F.cross_entropy(
+        logits.flatten(0, 1).float(),
+        targets.flatten(),
+        ignore_index=_NO_TARGET,
+        reduction="none" if per_token else "mean",
+    )
+    if not per_token:
+        return nll
+    return nll.view(tokens.shape).masked_fill(targets == _NO_TARGET, float("nan"))[:, :-1]
