@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-
 from typing import TYPE_CHECKING, Any
+
+from abbie_lens.files.card import architecture, model_card
 
 from .config import TrainConfig
 from .evaluate import Evaluation
@@ -30,48 +31,51 @@ def nll_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
+def training_metrics(
+    config: TrainConfig, model: HookedLoopedTransformer, n_steps: int
+) -> dict[str, Any]:
+    """What metrics.json holds: length and settings of the run, as plain JSON."""
+    return {
+        "steps": n_steps,
+        "tokens": n_steps * config.batch_size * (model.cfg.n_ctx - 1),
+        "training": _portable(config),
+    }
+
+
 def training_card(
-    config: TrainConfig, model: HookedLoopedTransformer, n_steps: int, evaluation: Evaluation
+    model: HookedLoopedTransformer, metrics: dict[str, Any], evaluation: Evaluation
 ) -> str:
-    """Model card of a finished run: what was trained, on what, how, and how well it predicts."""
-    cfg, info = model.cfg, model.info()
-    tokens = n_steps * config.batch_size * (cfg.n_ctx - 1)
-    name = cfg.model_name or "A looped language model"
-    blocks = f"{cfg.n_head_blocks} + {cfg.n_body_blocks} + {cfg.n_tail_blocks}"
-    return f"""---
-library_name: abbie-lens
-pipeline_tag: text-generation
----
-
-# {name}
-
-A looped transformer of the family {info.family}, trained at r = {cfg.n_iters} with abbie-lens.
+    """Model card of a finished run, from the model and what was stored with it."""
+    cfg, config = model.cfg, TrainConfig.from_dict(metrics["training"])
+    decay = f"{config.decay} decay over the last {100 * config.decay_fraction:g} %"
+    rows = {
+        "text": f"`{config.data}`, held out `{config.heldout or 'its last hundredth'}`",
+        "tokens, steps": f"{metrics['tokens']:,}, {metrics['steps']:,}",
+        "batch": f"{config.batch_size} windows of {cfg.n_ctx} tokens",
+        "optimizer": f"AdamW (0.9, 0.95), weight decay {config.weight_decay:g} on matrices, "
+        f"gradient norm clipped at {config.grad_clip:g}",
+        "learning rate": f"{config.learning_rate:g}, {config.warmup_steps} steps of warm-up, {decay}",
+        "precision, seed": f"{config.precision}, {config.seed}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    body = f"""{architecture(model)}
+## Training
 
 | | |
 |---|---|
-| parameters | {info.n_params:,} |
-| blocks (Head + Body + Tail) | {blocks} |
-| d_model, heads, d_mlp | {cfg.d_model}, {cfg.n_heads} × {cfg.head_width}, {cfg.mlp_width} |
-| vocabulary, context | {cfg.d_vocab:,}, {cfg.n_ctx} |
-| training text | `{_file_name(config.data)}` |
-| tokens, steps | {tokens:,}, {n_steps:,} |
-| batch | {config.batch_size} windows of {cfg.n_ctx} tokens |
-| optimizer | AdamW (0.9, 0.95), weight decay {config.weight_decay:g} on matrices, clipped at {config.grad_clip:g} |
-| learning rate | {config.learning_rate:g}; {config.warmup_steps} steps of warm-up, {config.decay} decay over the last {100 * config.decay_fraction:g} % |
-| seed | {config.seed} |
+{table}
+
+Made by `abbie-lens train` with these settings:
+
+```json
+{json.dumps(metrics["training"], indent=2)}
+```
 
 ## Held-out loss
 
 {nll_table(evaluation)}
-
-## How it was made
-
-`abbie-lens train --config config.json`, with
-
-```json
-{json.dumps(_portable(config), indent=2)}
-```
 """
+    return model_card(model, body)
 
 
 def _portable(config: TrainConfig) -> dict[str, Any]:

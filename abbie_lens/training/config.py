@@ -15,9 +15,24 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 DECAYS = ("sqrt", "linear")
 # What a resumed run may change without changing its loss curve.
 FREE_ON_RESUME = frozenset(
-    ("out", "data", "heldout", "train_tokens", "log_every", "eval_every", "checkpoint_every")
-    + ("eval_windows", "final_n_iters", "threads", "compile", "micro_batch_size", "trackers")
-    + ("resume", "export_dtype", "device")
+    [
+        "out",
+        "data",
+        "heldout",
+        "train_tokens",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+        "eval_windows",
+        "final_n_iters",
+        "threads",
+        "compile",
+        "micro_batch_size",
+        "trackers",
+        "resume",
+        "export_dtype",
+        "device",
+    ]
 )
 
 
@@ -94,8 +109,10 @@ class TrainConfig:
         config = LoopedConfig.from_dict({"d_vocab": d_vocab, **self.model})
         if config.d_vocab < d_vocab:
             raise ConfigError(f"model.d_vocab={config.d_vocab}: the tokenizer has {d_vocab} tokens")
+        name = config.model_name or Path(self.out).name
         # Equal initial weights are part of "a pure function of the settings".
-        return config if config.seed is not None else config.replace(seed=self.seed)
+        seed = self.seed if config.seed is None else config.seed
+        return config.replace(model_name=name, seed=seed)
 
     def n_steps(self, n_ctx: int) -> int:
         """Optimizer steps; a window of n_ctx tokens predicts n_ctx - 1."""

@@ -88,7 +88,7 @@ def _lines(stream: IO[str], path: Path) -> Iterator[str]:
 def _hub_documents(source: str) -> Iterator[str]:
     from datasets import load_dataset
 
-    name, config, split = (source.removeprefix("hf:").split(":", 2) + ["", ""])[:3]
+    name, config, split = [*source.removeprefix("hf:").split(":", 2), "", ""][:3]
     if not name:
         raise InputError(f"data={source!r} names no dataset; expected hf:ID[:CONFIG[:SPLIT]]")
     try:

@@ -47,7 +47,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Evaluation:
         """Inverse of `to_dict`, tuples from JSON's lists."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        lists = {name: tuple(plain[name]) for name in ("n_iters", "nll", "low", "high")}
+        return cls(**{**plain, **lists})
 
 
 def windows(text: TokenFile, n_ctx: int) -> np.ndarray:

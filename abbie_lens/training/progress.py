@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -20,12 +22,14 @@ class TrainProgress:
 
     step: int
     n_steps: int
-    loss: float
-    """Training loss of the last logged step, nats per token."""
-    tokens_per_second: float
-    eta_seconds: float
-    heldout: dict[int, float]
+    loss: float = math.nan
+    """Training loss of the last logged step, nats per token; NaN before the first."""
+    tokens_per_second: float = math.nan
+    eta_seconds: float = math.nan
+    heldout: dict[int, float] = field(default_factory=dict)
     """Newest held-out loss by depth; empty before the first."""
+    stage: str = "training"
+    """"training", or "evaluation": then `step` of `n_steps` counts held-out windows."""
 
 
 OnProgress = Callable[[TrainProgress], None]
@@ -40,29 +44,32 @@ class StderrProgress(AbstractContextManager):
         self._last_line = 0.0
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("step {task.completed}/{task.total}"),
+                TextColumn("{task.completed}/{task.total}"),
                 BarColumn(),
                 TextColumn("{task.description}"),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
                 console=console,
             )
             self._bar.start()
             self._task = self._bar.add_task("", total=None)
 
     def __call__(self, now: TrainProgress) -> None:
-        text = f"loss {now.loss:.3f} · {now.tokens_per_second:,.0f} tokens/s"
-        if now.heldout:
-            text += " · held-out " + " ".join(f"r={r} {v:.3f}" for r, v in now.heldout.items())
+        text = _describe(now)
         if self._bar is not None:
             self._bar.update(self._task, total=now.n_steps, completed=now.step, description=text)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or now.step == now.n_steps:
             self._last_line = time.monotonic()
-            eta = f"{now.eta_seconds / 60:.0f} min"
-            print(
-                f"step {now.step}/{now.n_steps} · {text} · ETA {eta}", file=sys.stderr, flush=True
-            )
+            print(f"{now.step}/{now.n_steps} · {text}", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _describe(now: TrainProgress) -> str:
+    if now.stage == "evaluation":
+        return "evaluating on held-out text"
+    parts = [f"loss {now.loss:.3f}", f"{now.tokens_per_second:,.0f} tokens/s"]
+    parts.append(f"ETA {timedelta(seconds=round(now.eta_seconds))}")
+    if now.heldout:
+        parts.append("held-out " + " ".join(f"r={r} {v:.3f}" for r, v in now.heldout.items()))
+    return " · ".join(parts)

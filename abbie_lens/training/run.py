@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,14 +17,15 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 
 from abbie_lens.errors import ConfigError, ExistsError
+from abbie_lens.files.layout import EVALUATION
 
 from . import checkpoints, metrics
-from .card import training_card
-from .config import FREE_ON_RESUME, TrainConfig
+from .card import training_card, training_metrics
+from .config import TrainConfig
 from .data import TrainingData, prepare
 from .evaluate import Evaluation, evaluate
 from .progress import OnProgress, StderrProgress, TrainProgress
-from .schedule import decay_start
+from .resume import require_same
 from .trainer import Trainer, make_accelerator
 
 
@@ -36,15 +38,17 @@ def train(config: TrainConfig, on_progress: OnProgress | None = None) -> Path:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    unknown = set(config.trackers) - {str(t) for t in get_available_trackers()}
-    if unknown:
-        raise ConfigError(f"trackers={sorted(unknown)}: not installed here")
+    available = {str(tracker) for tracker in get_available_trackers()}
+    if missing := set(config.trackers) - available:
+        raise ConfigError(f"trackers={sorted(missing)}: installed here are {sorted(available)}")
     accelerator = make_accelerator(config)
     try:
         with ExitStack() as stack:
             if on_progress is None and accelerator.is_main_process:
                 on_progress = stack.enter_context(StderrProgress())
-            return _Run(config, accelerator, on_progress or (lambda now: None)).finish()
+            run = _Run(config, accelerator, on_progress or (lambda now: None))
+            run.train()
+            return run.export()
     finally:
         # accelerate's state is global; the next run in this process may want another device.
         AcceleratorState._reset_state(accelerator.num_processes == 1)
@@ -55,149 +59,148 @@ class _Run:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, report: OnProgress) -> None:
         self.config, self.accelerator, self.report = config, accelerator, report
+        self.main = accelerator.is_main_process
         self.out = Path(config.out)
         self.metrics = self.out / "metrics.jsonl"
-        self.heldout: dict[int, float] = {}
-        if accelerator.is_main_process:
+        if self.main:
             self._claim()
         with accelerator.main_process_first():
             self.data: TrainingData = prepare(config, self.out / "data")
         self.trainer = Trainer(config, self.data, accelerator)
+        self.now = TrainProgress(0, self.trainer.n_steps)
         self.step = self._restore()
+        if self.main:
+            _write_json(self.out / "config.json", config.to_dict())
         if config.trackers:
             accelerator.init_trackers("abbie-lens", config={"run": json.dumps(config.to_dict())})
 
     def _claim(self) -> None:
-        taken = (self.out / "config.json").exists()
-        if taken and not self.config.resume:
-            raise ExistsError(
-                f"out={str(self.out)!r} holds a run; resume it or choose another folder"
-            )
         self.out.mkdir(parents=True, exist_ok=True)
-        partial = self.out / ".config.json.tmp"
-        partial.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
-        os.replace(partial, self.out / "config.json")
+        if self.config.resume:
+            return
+        if (self.out / "config.json").exists():
+            raise ExistsError(
+                f"out={str(self.out)!r} holds a run: resume it or name another folder"
+            )
+        # Left by a run that failed before its first step, perhaps of other text.
+        shutil.rmtree(self.out / "data", ignore_errors=True)
 
     def _restore(self) -> int:
         found = checkpoints.steps(self.out / "checkpoints")
         step = 0
         if found:
             state = checkpoints.read_state(found[-1])
-            step = state["step"]
-            self._require_same(state["config"], state["n_steps"], step)
+            require_same(self.config, self._state(), state)
             checkpoints.restore(found[-1], self.trainer.model, self.trainer.optimizer)
-        if self.accelerator.is_main_process:
+            step = state["step"]
+        if self.main:
             metrics.truncate(self.metrics, step)
         self.accelerator.wait_for_everyone()
         return step
 
-    def _require_same(self, before: dict[str, Any], n_steps: int, step: int) -> None:
-        now = self.config.to_dict()
-        for name in sorted(now.keys() - FREE_ON_RESUME):
-            if now[name] != before.get(name):
-                raise ConfigError(
-                    f"{name}={now[name]!r}: the run to resume was started with {before.get(name)!r}"
-                )
-        starts = [
-            decay_start(n, self.config.decay_fraction) for n in (n_steps, self.trainer.n_steps)
-        ]
-        if n_steps != self.trainer.n_steps and step > min(starts):
-            raise ConfigError(
-                f"train_tokens={self.config.train_tokens}: at step {step} the learning rate already "
-                f"decays in one of the two lengths ({n_steps} and {self.trainer.n_steps} steps)"
-            )
+    def _state(self) -> dict[str, Any]:
+        train = self.data.train
+        return {
+            "config": self.config.to_dict(),
+            "n_steps": self.trainer.n_steps,
+            "corpus": {"n_tokens": len(train.tokens), "tokenizer_hash": train.tokenizer_hash},
+        }
 
-    def finish(self) -> Path:
-        """Run the remaining steps, evaluate, save."""
-        n_steps, config = self.trainer.n_steps, self.config
+    def train(self) -> None:
+        """Take the remaining steps."""
+        config, trainer = self.config, self.trainer
         since, since_step = time.monotonic(), self.step
-        while self.step < n_steps:
-            loss, norm = self.trainer.step(self.step)
+        while self.step < trainer.n_steps:
+            loss, norm = trainer.step(self.step)
             self.step += 1
-            last = self.step == n_steps
+            last = self.step == trainer.n_steps
             evaluating = last or self.step % config.eval_every == 0
             saving = last or self.step % config.checkpoint_every == 0
-            if saving or evaluating or self.step % config.log_every == 0 or self.step == 1:
-                value = self.trainer.global_loss(self.step, loss, norm)
-                seconds = max(time.monotonic() - since, 1e-9)
-                speed = (self.step - since_step) * self.trainer.tokens_per_step / seconds
+            if not (evaluating or saving or self.step % config.log_every == 0):
+                continue
+            value = trainer.global_loss(self.step, loss, norm)
+            seconds = max(time.monotonic() - since, 1e-9)
+            if self.main:
+                self._log(value, float(norm), (self.step - since_step) / seconds)
                 if evaluating:
                     self._evaluate()
-                self._log(value, float(norm), speed)
-                since, since_step = time.monotonic(), self.step
-            if saving:
-                self._save()
-        final = self._export()
-        self.accelerator.end_training()
-        return final
+                if saving:
+                    folder = self.out / "checkpoints"
+                    checkpoints.save(
+                        folder, self.step, trainer.model, trainer.optimizer, self._state()
+                    )
+            self.accelerator.wait_for_everyone()
+            since, since_step = time.monotonic(), self.step
 
-    def _log(self, loss: float, norm: float, speed: float) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        tokens = self.step * self.trainer.tokens_per_step
-        row: dict[str, Any] = {
-            "step": self.step,
-            "tokens": tokens,
+    def _log(self, loss: float, norm: float, steps_per_second: float) -> None:
+        trainer = self.trainer
+        row = {
+            "tokens": self.step * trainer.tokens_per_step,
             "loss": loss,
-            "learning_rate": self.trainer.learning_rate(self.step - 1),
+            "learning_rate": trainer.learning_rate(self.step - 1),
             "grad_norm": norm,
-            "tokens_per_second": round(speed, 1),
+            "tokens_per_second": round(steps_per_second * trainer.tokens_per_step, 1),
         }
-        metrics.append(self.metrics, row)
-        if self.config.trackers:
-            self.accelerator.log(row, step=self.step)
-        left = (self.trainer.n_steps - self.step) * self.trainer.tokens_per_step
-        self.report(
-            TrainProgress(self.step, self.trainer.n_steps, loss, speed, left / speed, self.heldout)
+        self._write(row)
+        self.now = dataclasses.replace(
+            self.now,
+            step=self.step,
+            loss=loss,
+            tokens_per_second=row["tokens_per_second"],
+            eta_seconds=(trainer.n_steps - self.step) / steps_per_second,
         )
+        self.report(self.now)
 
     def _evaluate(self) -> None:
-        if self.accelerator.is_main_process:
-            depths = self.config.eval_n_iters
-            result = self._heldout(depths, self.config.eval_windows, n_bootstrap=1)
-            self.heldout = dict(zip(depths, result.nll, strict=True))
-            row = {f"heldout_r{r}": nll for r, nll in self.heldout.items()}
-            metrics.append(self.metrics, {"step": self.step, **row})
-            if self.config.trackers:
-                self.accelerator.log(row, step=self.step)
-        self.accelerator.wait_for_everyone()
+        depths = self.config.eval_n_iters
+        result = self._heldout(depths, max_windows=self.config.eval_windows, n_bootstrap=1)
+        heldout = dict(zip(depths, result.nll, strict=True))
+        self._write({f"heldout_r{r}": nll for r, nll in heldout.items()})
+        self.now = dataclasses.replace(self.now, heldout=heldout)
+        self.report(self.now)
 
-    def _heldout(
-        self, n_iters: tuple[int, ...], max_windows: int | None, n_bootstrap: int = 1000
-    ) -> Evaluation:
+    def _write(self, row: dict[str, Any]) -> None:
+        metrics.append(self.metrics, {"step": self.step, **row})
+        if self.config.trackers:
+            self.accelerator.log(row, step=self.step)
+
+    def _heldout(self, n_iters: tuple[int, ...], **settings: Any) -> Evaluation:
         # Every depth and batch shape would be compiled anew, for a few forward passes each.
         with torch.compiler.set_stance("force_eager"):
             return evaluate(
                 self.trainer.model,
                 self.data.heldout,
                 n_iters,
-                max_windows=max_windows,
-                batch_size=self.trainer.micro,
-                n_bootstrap=n_bootstrap,
+                batch_size=4 * self.trainer.micro,  # no activations are kept
+                **settings,
             )
 
-    def _save(self) -> None:
-        if self.accelerator.is_main_process:
-            state = {"config": self.config.to_dict(), "n_steps": self.trainer.n_steps}
-            checkpoints.save(
-                self.out / "checkpoints",
-                self.step,
-                self.trainer.model,
-                self.trainer.optimizer,
-                state,
-            )
-        self.accelerator.wait_for_everyone()
-
-    def _export(self) -> Path:
+    def export(self) -> Path:
+        """Evaluate on all held-out text and save the model with its card; once."""
         final = self.out / "final"
-        if self.accelerator.is_main_process:
-            result = self._heldout(self.config.final_n_iters, None)
-            partial = self.out / ".final.tmp"
-            shutil.rmtree(partial, ignore_errors=True)
-            card = training_card(self.config, self.trainer.model, self.trainer.n_steps, result)
-            self.trainer.model.save_pretrained(partial, card=card, dtype=self.config.export_dtype)
-            (partial / "evaluation.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n")
-            shutil.rmtree(final, ignore_errors=True)
+        if self.main and not final.is_dir():
+            result = self._heldout(self.config.final_n_iters, progress=self._report_evaluation)
+            model = self.trainer.model
+            settings = training_metrics(self.config, model, self.trainer.n_steps)
+            partial = self.out / ".final"
+            model.save_pretrained(
+                partial,
+                dtype=self.config.export_dtype,
+                card=training_card(model, settings, result),
+                metrics=settings,
+                overwrite=True,
+            )
+            _write_json(partial / EVALUATION, result.to_dict())
             os.replace(partial, final)
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
         return final
+
+    def _report_evaluation(self, done: int, total: int) -> None:
+        self.report(dataclasses.replace(self.now, stage="evaluation", step=done, n_steps=total))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)

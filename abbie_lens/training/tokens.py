@@ -90,11 +90,7 @@ def write_tokens(
     path = Path(path)
     if path.suffix != ".bin":
         raise InputError(f"tokens={str(path)!r}: a token file's name ends in .bin")
-    separator = (
-        tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    )
-    if separator is None:
-        raise InputError("tokenizer: it has neither a bos nor an eos token to separate documents")
+    separator = _separator(tokenizer)
     path.parent.mkdir(parents=True, exist_ok=True)
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -126,6 +122,13 @@ def write_tokens(
     finally:
         partial.unlink(missing_ok=True)
     return TokenFile.open(path)
+
+
+def _separator(tokenizer: PreTrainedTokenizerFast) -> int:
+    for token in (tokenizer.bos_token, tokenizer.eos_token):
+        if token is not None:
+            return tokenizer.get_vocab()[str(token)]
+    raise InputError("tokenizer: it has neither a bos nor an eos token to separate documents")
 
 
 def _encode(

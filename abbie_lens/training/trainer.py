@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 
-from abbie_lens.components.block import Block
 from abbie_lens.errors import ConfigError, DivergedError
 from abbie_lens.model import HookedLoopedTransformer
 
@@ -81,8 +82,8 @@ class Trainer:
 
     def global_loss(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> float:
         """Mean loss over all processes; DivergedError if it or the gradient is not finite."""
-        value = float(self.accelerator.reduce(loss, reduction="mean"))
-        if not (torch.isfinite(norm) and value - value == 0):
+        value = cast(torch.Tensor, self.accelerator.reduce(loss, reduction="mean")).item()
+        if not (torch.isfinite(norm) and math.isfinite(value)):
             raise DivergedError(
                 f"training diverged at step {step}: loss {value}, gradient norm {float(norm)}; "
                 "lower learning_rate or resume from the last checkpoint with another seed"
