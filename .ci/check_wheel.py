@@ -60,7 +60,7 @@ def install(wheel: Path, venv: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     python = venv / "bin" / "python"
     constraints = ROOT / "constraints.txt"
-    command = [python, "-m", "pip", "install", "-q", "-c", constraints, wheel]
+    command = [python, "-m", "pip", "install", "-qq", "-c", constraints, wheel]
     subprocess.run(command, check=True, cwd=venv)
     return venv / "bin"
 

@@ -74,7 +74,11 @@ def apply_key_map(
         if target is None:
             dropped.append(old)
             continue
-        pieces = {target: tensor} if isinstance(target, str) else dict(target)
+        pieces = {target: tensor} if isinstance(target, str) else target
+        if not isinstance(pieces, Mapping):
+            raise ConfigError(
+                f"key_map: {old!r} gave {pieces!r}; expected a name, None, or a dict of named tensors."
+            )
         for new, piece in pieces.items():
             if new not in expected and new not in aliases:
                 unused.append(old if new == old else f"{old} -> {new}")
@@ -102,16 +106,12 @@ def half_split_rotary(weight: Tensor, n_heads: int) -> Tensor:
 def _from_patterns(
     patterns: Mapping[str | re.Pattern[str], str | None],
 ) -> Callable[[str, Tensor], Target]:
-    compiled = [(_compile(source), source, target) for source, target in patterns.items()]
+    rules = [(_compile(source), _writer(source, target)) for source, target in patterns.items()]
 
-    def send(name: str, tensor: Tensor) -> Target:
-        for pattern, source, target in compiled:
+    def send(name: str, _tensor: Tensor) -> Target:
+        for pattern, write in rules:
             if match := pattern.fullmatch(name):
-                if target is None:
-                    return None
-                if isinstance(source, re.Pattern):
-                    return match.expand(target)
-                return target.format_map(match.groupdict())
+                return write(match)
         return name
 
     return send
@@ -127,6 +127,26 @@ def _compile(source: str | re.Pattern[str]) -> re.Pattern[str]:
         f"(?P<{piece}>[^.]+)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)
     )
     return re.compile(text)
+
+
+def _writer(
+    source: str | re.Pattern[str], target: str | None
+) -> Callable[[re.Match[str]], str | None]:
+    """What turns a match of `source` into the model's name."""
+    if target is None:
+        return lambda _match: None
+    if isinstance(source, re.Pattern):
+        return lambda match: _expand(match, target)
+    if unknown := set(PLACE.findall(target)) - set(PLACE.findall(source)):
+        raise ConfigError(f"key_map: {target!r} has {{{min(unknown)}}}, which {source!r} has not.")
+    return lambda match: PLACE.sub(lambda place: match[place[1]], target)
+
+
+def _expand(match: re.Match[str], target: str) -> str:
+    try:
+        return match.expand(target)
+    except (re.error, IndexError) as error:
+        raise ConfigError(f"key_map: {match.re.pattern!r} -> {target!r}: {error}.") from error
 
 
 def _join_tied(tensors: dict[str, Tensor], aliases: Mapping[str, str]) -> dict[str, Tensor]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from abbie_lens.errors import CheckpointError, ExistsError
+from abbie_lens.errors import CheckpointError, ExistsError, InputError
 from abbie_lens.files import hub
 from abbie_lens.files.assemble import Model, assemble, blueprint, check_shapes
 from abbie_lens.files.card import model_card
@@ -124,13 +125,8 @@ def write_model(
 ) -> None:
     """Write a model's files into an empty folder; config.json, which makes it a model, comes last."""
     stored_as = None if dtype is None else getattr(torch, dtype)
-    tensors = {
-        name: tensor.detach().to(dtype=stored_as if tensor.is_floating_point() else None)
-        for name, tensor in state_tensors(model).items()
-    }
-    save_file(
-        {n: t.cpu().contiguous() for n, t in tensors.items()}, folder / WEIGHTS, {"format": "pt"}
-    )
+    tensors = {n: _narrowed(n, t.detach(), stored_as) for n, t in state_tensors(model).items()}
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
     if model.tokenizer is not None:
         save_tokenizer(model.tokenizer, folder)
     (folder / CARD).write_text(model_card(model) if card is None else card, "utf-8")
@@ -140,6 +136,15 @@ def write_model(
     cfg = model.cfg.replace(dtype=str(model.dtype).removeprefix("torch."))
     config = config_json(cfg, file_sha256(folder / WEIGHTS))
     (folder / CONFIG).write_text(config, "utf-8")
+
+
+def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor.cpu().contiguous()
+    narrow = tensor.to(device="cpu", dtype=dtype).contiguous()
+    if narrow.isinf().any() and not tensor.isinf().any():
+        raise InputError(f"dtype={dtype}: {name} has values too large for it; try bfloat16.")
+    return narrow
 
 
 def read_model(

@@ -171,8 +171,20 @@ def test_places_match_one_piece_only() -> None:
     _, report = apply_key_map({"a.{i}.w": "b.{i}", "a.b": "literal"}, stored, expected, {})
     assert report.renamed == {"a.0.w": ("b.0",)}
     assert report.unused == ("a.0.1.w", "axb"), "a dot in a pattern is a dot"
-    with pytest.raises(ConfigError, match="twice"):
-        apply_key_map({"{i}.{i}": "x"}, stored, expected, {})
+
+
+@pytest.mark.parametrize(
+    ("key_map", "says"),
+    [
+        ({"{i}.{i}": "x"}, "twice"),
+        ({"a.{b}": "head.{c}"}, r"\{c\}"),
+        ({re.compile(r"(.*)"): r"\2"}, "invalid group"),
+        (lambda _name, _tensor: 3, "expected a name"),
+    ],
+)
+def test_key_maps_that_make_no_sense(key_map, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        apply_key_map(key_map, {"a.0": torch.ones(1)}, {"b": (1,)}, {})
 
 
 def test_half_split_rotary_turns_interleaved_scores_into_the_same_scores() -> None:

@@ -102,6 +102,15 @@ def test_weights_stored_narrower_than_the_model_runs(tiny_model, tmp_path) -> No
     assert model.dtype == torch.float32, "saving must not change the model"
 
 
+def test_weights_too_large_for_the_file_are_not_saved_as_infinite(tiny_model, tmp_path) -> None:
+    model = tiny_model()
+    torch.nn.init.constant_(model.ln_final.weight, 1e5)
+    with pytest.raises(InputError, match=r"ln_final\.weight"):
+        model.save_pretrained(tmp_path / "m", dtype="float16")
+    assert not list(tmp_path.iterdir())
+    model.save_pretrained(tmp_path / "m", dtype="bfloat16")
+
+
 def test_tokenizer_travels_with_the_model(tiny_model, tiny_tokenizer, tmp_path) -> None:
     text = "the cat  ran;\n\ttwo 🐈 <b>&amp;</b> عربي <|endoftext|>"
     model = tiny_model(tokenizer=tiny_tokenizer, d_vocab=300)
