@@ -125,16 +125,18 @@ def word_position(texts: Sequence[str]) -> np.ndarray:
     starts, continues = (TOKEN_CLASSES.index(c) for c in ("word start", "word continuation"))
     values, count, word, ended, newlines = [], 0, "", False, 0
     for text, kind in zip(texts, token_class(texts).tolist(), strict=True):
-        newlines = newlines + text.count("\n") if not text.strip() else text.count("\n")
+        newlines += text[: len(text) - len(text.lstrip())].count("\n")
         if kind == starts:
             count = 1 if ended or newlines > 1 else count + 1
-            word, ended, newlines = text.strip(), False, 0
+            word, ended = text.strip(), False
         elif kind == continues:
             word += text
         in_word = kind in (starts, continues) and count > 0
         values.append(int(np.searchsorted(_POSITION_EDGES, count)) if in_word else UNDEFINED)
         if any(c in _SENTENCE_END for c in text):
             ended = not (text.strip().startswith(".") and word.lower() in _TITLES)
+        if text.strip():
+            newlines = text[len(text.rstrip()) :].count("\n")
     return np.array(values, dtype=np.int64)
 
 

@@ -137,11 +137,11 @@ class Cosine(SuccessiveRule):
 
 @dataclass(frozen=True)
 class ArgmaxStable(HaltingPolicy):
-    """Stop when the top token has stayed the same m times in a row."""
+    """Stop when the top token has stayed the same τ times in a row."""
 
     name = "argmax_stable"
     title = "Argmax stable"
-    formula = "iterations in a row with argmax p_k = argmax p_{k−1} ≥ m"
+    formula = "iterations in a row with argmax p_k = argmax p_{k−1} ≥ τ"
     unit = "iterations"
     stops = "at_least"
     needs = LOGITS
@@ -162,7 +162,7 @@ class FixedK(HaltingPolicy):
 
     name = "fixed_k"
     title = "Fixed depth"
-    formula = "k ≥ K"
+    formula = "k ≥ τ"
     unit = "iterations"
     stops = "at_least"
     threshold: float = 2

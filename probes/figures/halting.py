@@ -134,7 +134,8 @@ def _histogram(result: HaltingOutcome, theme: Any) -> go.Figure:
     fig.update_yaxes(title={"text": "tokens"}, rangemode="tozero")
     never = f"; {result.n_never_fired} never fired and ran to r" if result.n_never_fired else ""
     style.caption(fig, f"{result.rule['formula']}, {_numbers(result)}{never}.")
-    return give_room(fig, 220)
+    # A line of its own for the mean above the bars.
+    return give_room(fig, 220, panel_titles=True)
 
 
 def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: Any) -> go.Figure:

@@ -1,0 +1,175 @@
+"""Halting rules on read-outs with known answers."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from abbie_lens import halting
+from abbie_lens.errors import InputError
+from abbie_lens.halting import RULES, Observation
+
+A, B = [3.0, 4.0], [6.0, 8.0]  # parallel, norms 5 and 10
+UP, RIGHT = [0.0, 2.0], [2.0, 0.0]  # perpendicular
+
+
+def z_of(*vectors):
+    """One observation per vector, batch 1, one position."""
+    return [Observation(k, torch.tensor([[v]])) for k, v in enumerate(vectors)]
+
+
+def logits_of(*rows):
+    return [
+        Observation(k, torch.zeros(1, 1, 2), logits=torch.tensor([[row]]).log())
+        for k, row in enumerate(rows)
+    ]
+
+
+def run(policy, observations):
+    """Values and halted masks of the only token, in order."""
+    decision = policy.init(observations[0])
+    decisions = [decision]
+    for seen in observations[1:]:
+        decision = policy.check(decision, seen)
+        decisions.append(decision)
+    return [float(d.value) for d in decisions], [bool(d.halted) for d in decisions]
+
+
+@pytest.mark.parametrize(
+    ("name", "vectors", "expected"),
+    [
+        ("raw_distance", (A, B), 5.0),
+        ("relative_distance", (A, B), 0.5),
+        ("direction_distance", (A, B), 0.0),
+        ("cosine", (A, B), 0.0),
+        ("direction_distance", (UP, RIGHT), math.sqrt(2)),
+        ("cosine", (UP, RIGHT), 1.0),
+        ("cosine", (UP, [0.0, -7.0]), 2.0),
+        ("fixed_k", (UP, RIGHT), 1.0),
+    ],
+)
+def test_distances_have_their_values(name, vectors, expected):
+    values, _ = run(halting.policy(name), z_of(*vectors))
+    assert values[1] == pytest.approx(expected, abs=1e-12)
+
+
+def test_only_fixed_k_is_defined_before_the_first_iteration():
+    observation = Observation(0, torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 3))
+    undefined = {name for name, rule in RULES.items() if rule().init(observation).value.isnan()}
+    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable"}
+
+
+def test_readout_distance_is_of_the_normed_state():
+    seen = [
+        Observation(0, torch.zeros(1, 1, 2), normed=torch.tensor([[[1.0, 0.0]]])),
+        Observation(1, torch.full((1, 1, 2), 99.0), normed=torch.tensor([[[1.0, 0.5]]])),
+    ]
+    assert run(halting.policy("readout_distance"), seen)[0][1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["raw_distance", "relative_distance", "cosine"])
+def test_states_too_large_to_square_still_have_distances(name):
+    small, _ = run(halting.policy(name), z_of(UP, RIGHT))
+    scale = 2.0**100
+    large, _ = run(halting.policy(name), z_of([x * scale for x in UP], [x * scale for x in RIGHT]))
+    unit = scale if name == "raw_distance" else 1.0
+    assert large[1] / unit == pytest.approx(small[1], rel=1e-12)
+
+
+def test_entropy_and_kl_of_known_distributions():
+    p, q = [0.5, 0.25, 0.25], [0.25, 0.5, 0.25]
+    entropy, _ = run(halting.policy("entropy_difference"), logits_of(p, [1.0, 0.0, 0.0]))
+    assert entropy[1] == pytest.approx(1.5 * math.log(2), rel=1e-6)
+    kl, _ = run(halting.policy("kl"), logits_of(p, q))
+    assert kl[1] == pytest.approx(0.25 * math.log(2), rel=1e-6)
+
+
+def test_kl_is_of_the_earlier_distribution_to_the_later():
+    p, q = [0.9, 0.1], [0.5, 0.5]
+    kl, _ = run(halting.policy("kl"), logits_of(p, q))
+    assert kl[1] == pytest.approx(0.9 * math.log(1.8) + 0.1 * math.log(0.2), rel=1e-5)
+
+
+def test_argmax_counts_unbroken_repetitions():
+    first, second = [0.9, 0.1], [0.2, 0.8]
+    policy = halting.policy("argmax_stable", threshold=2)
+    values, halted = run(policy, logits_of(first, first, second, second, second, first))
+    assert values == [0, 1, 0, 1, 2, 0]
+    assert halted == [False, False, False, False, True, True]
+
+
+def test_once_halted_stays_halted():
+    policy = halting.policy("raw_distance", threshold=0.5)
+    values, halted = run(policy, z_of([0.0, 0.0], [0.1, 0.0], [9.0, 0.0]))
+    assert values[2] > 0.5
+    assert halted == [False, True, True]
+
+
+def test_nan_never_halts():
+    nan = [float("nan"), 0.0]
+    for name in ("raw_distance", "relative_distance", "direction_distance", "cosine"):
+        policy = halting.policy(name, threshold=1e9)
+        assert run(policy, z_of(UP, nan, nan))[1] == [False] * 3, name
+    broken = [
+        Observation(k, torch.zeros(1, 1, 2), logits=torch.full((1, 1, 3), float("nan")))
+        for k in range(4)
+    ]
+    for name in ("kl", "entropy_difference", "argmax_stable"):
+        policy = halting.policy(name, threshold=0 if name == "argmax_stable" else 1e9)
+        assert run(policy, broken)[1] == [False] * 4, name
+
+
+def test_min_and_max_iters_bound_the_exit():
+    still = z_of(UP, UP, UP, UP)
+    assert run(halting.policy("raw_distance", min_iters=3), still)[1] == [False] * 3 + [True]
+    moving = z_of(UP, RIGHT, UP, RIGHT)
+    policy = halting.policy("raw_distance", threshold=0.1, max_iters=2)
+    assert run(policy, moving)[1] == [False, False, True, True]
+
+
+def test_a_fresh_run_of_the_same_policy_remembers_nothing():
+    policy = halting.policy("argmax_stable", threshold=1)
+    same = logits_of([0.9, 0.1], [0.9, 0.1])
+    assert run(policy, same) == run(policy, same)
+
+
+def test_rules_read_only_what_they_declare():
+    z, normed, logits = torch.ones(1, 2, 4), torch.ones(1, 2, 4), torch.zeros(1, 2, 5)
+    for name, rule in RULES.items():
+        policy = rule()
+        seen = {
+            "normed": normed if "normed" in rule.needs else None,
+            "logits": logits if "logits" in rule.needs else None,
+        }
+        decision = policy.check(policy.init(Observation(0, z, **seen)), Observation(1, z, **seen))
+        assert decision.value.shape == (1, 2), name
+        if rule.needs:
+            with pytest.raises(InputError, match="None"):
+                policy.check(policy.init(Observation(0, z)), Observation(1, z))
+
+
+def test_leaving_out_an_iteration_is_an_error():
+    policy = halting.policy("raw_distance")
+    with pytest.raises(InputError, match="k=2: expected 1"):
+        policy.check(policy.init(z_of(UP)[0]), Observation(2, torch.zeros(1, 1, 2)))
+
+
+def test_description_is_json_and_rebuilds_the_policy():
+    for name, rule in RULES.items():
+        policy = rule(threshold=0.25, min_iters=2, max_iters=7)
+        about = json.loads(json.dumps(policy.describe()))
+        settings = {key: about[key] for key in ("threshold", "min_iters", "max_iters")}
+        assert halting.policy(about["name"], **settings) == policy, name
+        assert about["formula"] and about["unit"] and about["title"]
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(InputError, match=r"rule='kll'.*Nearest: kl"):
+        halting.policy("kll")
+    with pytest.raises(InputError, match="threshold"):
+        halting.policy("kl", threshold=float("nan"))
+    with pytest.raises(InputError, match="min_iters"):
+        halting.policy("kl", min_iters=-1)
+    with pytest.raises(InputError, match="max_iters"):
+        halting.policy("kl", min_iters=3, max_iters=2)

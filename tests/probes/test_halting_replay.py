@@ -1,0 +1,195 @@
+"""A replay equals live runs: of the rules, and of models stopped at the exit step."""
+
+import numpy as np
+import pytest
+import torch
+
+import probes
+from abbie_lens.errors import InputError
+from abbie_lens.halting import RULES, Observation, policy
+from abbie_lens.loops import AbbieC
+
+R = 5
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model(initializer_range=0.2)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return torch.randint(100, (2, 9), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def replay(model, tokens):
+    return probes.halting(model, tokens, R)
+
+
+def live_exits(model, tokens, rule, threshold):
+    """Exit steps when the same rule watches the run as it happens."""
+    with torch.no_grad():
+        state, decision = model.begin(tokens, n_iters=R), None
+        steps = torch.full(tokens.shape, R)
+        for k in range(R + 1):
+            seen = Observation(k, state.z, model.ln_final(state.z), model.readout(state))
+            watcher = policy(rule, threshold=threshold)
+            before = (
+                torch.zeros_like(tokens, dtype=torch.bool) if decision is None else decision.halted
+            )
+            decision = watcher.init(seen) if decision is None else watcher.check(decision, seen)
+            steps[decision.halted & ~before] = k
+            if k < R:
+                state = model.step(state)
+    return steps.numpy()
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_replay_exits_where_a_live_run_does(model, tokens, replay, rule):
+    _, values = replay.rule(rule)
+    # Raw distances of AbbIE-D grow: what does not exit at once never does.
+    threshold = float(np.nanmedian(values[1:2] if rule == "raw_distance" else values[1:]))
+    outcome = replay.at(rule, threshold)
+    assert (outcome.exit_step == live_exits(model, tokens, rule, threshold)).all()
+    if rule != "fixed_k":
+        assert len(np.unique(outcome.exit_step)) > 1, "the threshold must divide the tokens"
+
+
+def test_exit_predicts_what_a_model_of_that_depth_predicts(model, tokens, replay):
+    outcome = replay.at("kl", float(np.nanmedian(replay.rule("kl")[1][1:])))
+    for k in np.unique(outcome.exit_step):
+        with torch.no_grad():
+            logits, nll = model(tokens, n_iters=int(k), return_type="both", loss_per_token=True)
+            full = model(tokens, n_iters=R)
+        here = outcome.exit_step == k
+        assert outcome.nll_exit[:, :-1][here[:, :-1]] == pytest.approx(
+            nll.numpy()[here[:, :-1]], abs=1e-5
+        )
+        same = (logits.argmax(-1) == full.argmax(-1)).numpy()
+        assert (outcome.agrees[k][here] == same[here]).all()
+    assert np.isnan(outcome.nll_exit[:, -1]).all()
+    assert outcome.nll_full[:, :-1] == pytest.approx(
+        model(tokens, n_iters=R, return_type="loss", loss_per_token=True).detach().numpy(), abs=1e-5
+    )
+
+
+def test_thresholds_never_touch_the_model(tiny_model, tokens, monkeypatch):
+    model = tiny_model()
+    replay = probes.halting(model, tokens, 3)
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the model was run")
+
+    for name in ("begin", "step", "readout", "forward"):
+        monkeypatch.setattr(model, name, refuse)
+    replay.at("kl", 0.1).figure()
+    replay.sweep("cosine").to_frame()
+
+
+def test_fixed_k_is_its_own_baseline(replay):
+    for k in (0, 2, R):
+        outcome = replay.at("fixed_k", k)
+        assert outcome.mean_steps == k and (outcome.exit_step == k).all()
+        assert outcome.histogram.tolist() == [0] * k + [18] + [0] * (R - k)
+        for name in ("fixed", "random"):
+            assert getattr(outcome, f"{name}_nll") == pytest.approx(outcome.mean_nll_exit)
+            assert getattr(outcome, f"{name}_agreement") == pytest.approx(outcome.agreement)
+    assert replay.at("fixed_k", R).agreement == 1
+
+
+def test_a_rule_that_never_fires_runs_to_the_end_and_says_so(replay):
+    outcome = replay.at("raw_distance", 0.0)
+    assert (outcome.exit_step == R).all() and not outcome.fired.any()
+    assert outcome.n_never_fired == 18 and outcome.agreement == 1
+    assert replay.at("raw_distance", np.inf).mean_steps == 1
+    assert replay.at("raw_distance", np.inf, min_iters=3).mean_steps == 3
+
+
+def test_sweep_goes_from_full_depth_to_the_first_iteration(replay):
+    for rule in RULES:
+        sweep = replay.sweep(rule)
+        assert (np.diff(sweep.mean_steps) <= 0).all(), rule
+        assert sweep.mean_steps[0] == R and sweep.agreement[0] == 1
+        assert sweep.mean_steps[-1] <= 1
+        at = replay.at(rule, sweep.thresholds[3])
+        assert sweep.nll[3] == at.mean_nll_exit and sweep.random_nll[3] == at.random_nll
+    assert sweep.fixed_agreement[-1] == 1
+    assert sweep.fixed_nll == pytest.approx(np.nanmean(replay.nll, axis=(1, 2)))
+    assert replay.sweep("kl", [0.1, 0.01]).thresholds.tolist() == [0.1, 0.01]
+
+
+def test_padding_changes_nothing_and_is_left_out(model, tokens, replay):
+    row = tokens[0, :6]
+    padded = torch.cat([row, torch.zeros(3, dtype=torch.long)])
+    mask = torch.tensor([[1] * 6 + [0] * 3, [1] * 9])
+    both = probes.halting(model, torch.stack([padded, tokens[1]]), R, attention_mask=mask)
+    alone = probes.halting(model, row, R)
+    assert both.values[:, :, 0, :6] == pytest.approx(
+        alone.values[:, :, 0], rel=1e-4, abs=1e-5, nan_ok=True
+    )
+    assert np.isnan(both.nll[:, 0, 5:]).all() and (both.prediction[:, 0, 6:] == -1).all()
+    outcome = both.at("kl", 0.05)
+    assert outcome.histogram.sum() == 15 and (outcome.exit_step[0, 6:] == -1).all()
+    assert len(outcome.to_frame()) == 15 and len(both.to_frame()) == 15 * (R + 1)
+    assert outcome.n_diverged == 0 and outcome.mean_steps == outcome.to_frame()["exit_step"].mean()
+
+
+def test_divergence_is_reported_and_never_halts(tiny_model, tokens):
+    model = tiny_model(AbbieC())
+    with model.hooks([("loop.hook_state@2", lambda h, hook: h * float("nan"))]):
+        replay = probes.halting(model, tokens, R)
+    assert (replay.diverged_at == 2).all()
+    for rule in set(RULES) - {"fixed_k"}:
+        _, values = replay.rule(rule)
+        assert np.isnan(values[2:]).all(), rule
+    outcome = replay.at("kl", 1e-12)
+    assert (outcome.exit_step == R).all() and outcome.n_diverged == 18
+    assert np.isnan(outcome.mean_nll_exit) and np.isnan(outcome.agreement)
+    assert outcome.figure() and outcome.to_frame()["nll_exit"].isna().all()
+    assert np.isfinite(replay.nll[:2, :, :-1]).all(), "what came before is kept"
+
+
+def test_one_token_has_no_nll(model):
+    outcome = probes.halting(model, torch.tensor([7]), 2).at("kl")
+    assert np.isnan(outcome.mean_nll_exit) and np.isnan(outcome.random_nll)
+    assert np.isfinite(outcome.agreement)
+
+
+def test_zero_iterations(model, tokens):
+    replay = probes.halting(model, tokens, 0)
+    outcome = replay.at("kl")
+    assert outcome.mean_steps == 0 and outcome.agreement == 1
+    assert replay.figure() and replay.sweep("kl").figure()
+
+
+def test_bad_input_is_named(model, tokens, replay):
+    with pytest.raises(InputError, match=r"rule='cosin'.*Nearest: cosine"):
+        replay.at("cosin")
+    with pytest.raises(InputError, match="threshold"):
+        replay.at("kl", float("nan"))
+    with pytest.raises(InputError, match="min_iters"):
+        replay.at("kl", 0.1, min_iters=R + 1)
+    with pytest.raises(InputError, match="twice"):
+        probes.halting(model, tokens, 2, rules=["kl", policy("kl", threshold=1)])
+    with pytest.raises(InputError, match="rules"):
+        probes.halting(model, tokens, 2, rules="kl")
+    with pytest.raises(InputError, match="view"):
+        replay.at("kl").figure(view="pie")
+    only = probes.halting(model, tokens, 2, rules=["cosine"])
+    assert only.names == ("cosine",)
+
+
+def test_figures_show_the_numbers_of_the_outcome(replay):
+    outcome = replay.at("kl", 0.05)
+    fig = outcome.figure(batch=1)
+    marked = [
+        (x, y) for t in fig.data if t.type == "scatter" for x, y in zip(t.x, t.y, strict=True)
+    ]
+    assert sorted(marked) == list(enumerate(outcome.exit_step[1]))
+    bars = outcome.figure(view="histogram").data[0]
+    assert list(bars.y) == outcome.histogram.tolist()
+    sweep = replay.sweep("kl")
+    curves = {t.name: t for t in sweep.figure(metric="nll", threshold=0.05).data}
+    assert list(curves["KL divergence"].y) == sweep.nll.tolist()
+    assert list(curves["fixed depth"].y) == sweep.fixed_nll.tolist()

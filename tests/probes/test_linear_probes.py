@@ -1,0 +1,235 @@
+"""Linear probes: the split, the baselines, and a planted signal."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+import probes
+from abbie_lens.errors import InputError, SiteError
+from probes import corpus
+from probes.classifier import MAX_FIT_ITERATIONS, Task
+from probes.text_labels import Label, get_label
+
+WORDS = ["the", "cat", "sat", "on", "mat,", "and", "rat", "ran;", "then", "ran."]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model, tiny_tokenizer):
+    # Not seed 0: `randomized(0)` would be the same model.
+    return tiny_model(tokenizer=tiny_tokenizer, d_vocab=300, seed=7)
+
+
+@pytest.fixture(scope="module")
+def documents():
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, 40)) for _ in range(8)]
+
+
+@pytest.fixture(scope="module")
+def result(model, documents):
+    sites = ("loop.hook_state", "body.1.attn.hook_z", "head.0.hook_resid_post")
+    return probes.linear(model, documents, label="current_class", sites=sites, n_iters=2)
+
+
+def task(n=200, seed=0):
+    """Ten documents of twenty tokens; the last three are the test part."""
+    rng = np.random.default_rng(seed)
+    documents = np.repeat(np.arange(10), n // 10)
+    return Task(rng.integers(0, 2, n), documents, np.arange(0, 140), np.arange(140, n), seed)
+
+
+def test_scaler_and_probe_see_training_tokens_only():
+    job, rng = task(), np.random.default_rng(1)
+    x = rng.normal(size=(200, 3)) + 2 * job.labels[:, None] * [1, 0, 0]
+    # A scaler that saw this one would squeeze all others together, and the penalty would flatten them.
+    x[job.test[-1]] = 1e6
+    scaler = StandardScaler().fit(x[job.train])
+    probe = LogisticRegression(max_iter=MAX_FIT_ITERATIONS)
+    probe.fit(scaler.transform(x[job.train]), job.labels[job.train])
+    expected = probe.score(scaler.transform(x[job.test]), job.labels[job.test])
+    leaked = StandardScaler().fit(x)
+    wrong = LogisticRegression().fit(leaked.transform(x[job.train]), job.labels[job.train])
+    assert wrong.score(leaked.transform(x[job.test]), job.labels[job.test]) != expected
+    assert job.fit(x).score[0] == pytest.approx(expected)
+
+
+def test_shuffled_labels_lose_a_signal_that_is_there():
+    job = task()
+    x = job.labels[:, None] + np.zeros((200, 2))
+    assert job.fit(x).score.tolist() == [1, 1, 1]
+    assert job.fit(x, shuffle=True).score[0] < 0.75
+
+
+def test_interval_is_over_documents():
+    job = task()
+    right = np.concatenate([np.ones(20), np.ones(20), np.zeros(20)])
+    score = job.score(right)
+    assert score[0] == pytest.approx(2 / 3)
+    # Of three documents, resampling leaves only 0, 1/3, 2/3 or 1; over tokens it would be narrow.
+    assert score[1] == 0 and score[2] == 1
+    single = Task(job.labels, np.zeros(200, int), job.train, job.test, 0)
+    assert np.isnan(single.score(right)[1:]).all()
+
+
+def test_majority_is_of_the_training_labels():
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    job = Task(labels, np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.arange(4), np.arange(4, 8), 0)
+    assert job.majority()[0] == 0.25
+    assert job.counts([0, 1]).tolist() == [[3, 1], [1, 3]]
+    assert job.n_documents() == (1, 2)
+
+
+def test_states_that_are_not_finite_give_nan():
+    job = task()
+    x = np.ones((200, 2))
+    x[150, 0] = np.inf
+    assert np.isnan(job.fit(x).score).all()
+
+
+def test_large_states_are_no_obstacle():
+    job = task()
+    x = (job.labels[:, None] * np.float32(2.0) ** 100).astype(np.float32)
+    assert job.fit(x).score[0] == 1
+
+
+def test_documents_are_never_divided():
+    labels = np.tile([0, 1], 50)
+    documents = np.repeat(np.arange(10), 10)
+    for seed in range(5):
+        train, test = corpus.split_by_document(labels, documents, seed)
+        assert not set(documents[train]) & set(documents[test])
+        assert sorted([*train, *test]) == list(range(100))
+        assert len(set(documents[test])) == 3
+
+
+def test_token_identity_is_read_from_the_embedding(result):
+    assert result.embedding[0] > 0.95 > result.majority[0]
+    assert result.trained[0, 0, 0] > result.majority[0]
+    low, high = result.trained[0, :, 1], result.trained[0, :, 2]
+    assert ((low <= result.trained[0, :, 0]) & (result.trained[0, :, 0] <= high)).all()
+    assert (result.shuffled[0, :, 0] < result.trained[0, :, 0]).all()
+
+
+def test_h_0_is_row_0_of_the_state_and_rows_follow_the_site(result):
+    np.testing.assert_array_equal(result.head_output, result.trained[0, 0])
+    assert result.rows.tolist() == [3, 2, 0]
+    assert np.isnan(result.trained[1, 2]).all() and np.isfinite(result.trained[1, :2]).all()
+    assert np.isfinite(result.trained[2, 0]).all() and np.isnan(result.trained[2, 1:]).all()
+    # The Head's last block is what the loop begins with.
+    np.testing.assert_array_equal(result.trained[2, 0], result.trained[0, 0])
+
+
+def test_untrained_baseline_is_the_randomized_model(model, documents):
+    # Easy labels are read from any weights equally well.
+    hard = Label(
+        "hard",
+        "length of the token two before is odd",
+        ("no", "yes"),
+        lambda texts: np.array([len(t) % 2 for t in ["", "", *texts[:-2]]]),
+    )
+    own = probes.linear(model, documents, label=hard, n_iters=2, seed=1)
+    other = probes.linear(model.randomized(1), documents, label=hard, n_iters=2, seed=1)
+    np.testing.assert_array_equal(own.untrained, other.trained)
+    assert (own.untrained != own.trained).any()
+
+
+def test_every_baseline_is_in_the_table_and_the_figure(result):
+    frame = result.to_frame()
+    conditions = {"trained", "untrained", "shuffled", "embedding", "head_output", "majority"}
+    assert set(frame.condition) == conditions
+    assert len(frame) == 3 * (3 + 2 + 1) + 3
+    assert frame[frame.condition == "majority"].accuracy.item() == result.majority[0]
+    fig = result.figure(site="loop.hook_state")
+    curves = {t.name: t for t in fig.data if t.name}
+    assert len(curves) == 6
+    np.testing.assert_array_equal(curves["trained model"].y, result.trained[0, :, 0])
+    np.testing.assert_array_equal(curves["untrained model"].y, result.untrained[0, :, 0])
+    np.testing.assert_array_equal(curves["token embedding"].y, [result.embedding[0]] * 2)
+    with pytest.raises(InputError, match="site="):
+        result.figure(site="loop.hook_states")
+
+
+def test_progress_counts_up_to_its_total_and_can_cancel(model, documents):
+    seen = []
+    probes.linear(model, documents, n_iters=1, progress=lambda *step: seen.append(step))
+    done, total = zip(*seen, strict=True)
+    assert list(done) == list(range(1, total[0] + 1)) and set(total) == {total[0]}
+    with pytest.raises(probes.Cancelled, match="3 of"):
+        probes.linear(model, documents, n_iters=1, progress=lambda done, _: done < 3)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probes.linear(model, documents, n_iters=1, progress=stop)
+
+
+def test_seeds_decide_and_repeat(model, documents):
+    first, again, other = (
+        probes.linear(model, documents, n_iters=1, seed=seed).trained for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_one_text_is_cut_at_form_feeds_or_else_at_blank_lines():
+    assert corpus.split_documents("a\n\nb\n  \nc\n\n\nd") == ["a", "b", "c", "\nd"]
+    assert corpus.split_documents("a\n\nb\fc\fd\fe") == ["a\n\nb", "c", "d", "e"]
+    for texts in ("a\n\nb\n\nc", ["a", "b", " ", "c"], "one text", []):
+        with pytest.raises(InputError, match="at least 4"):
+            corpus.split_documents(texts)
+
+
+def test_windows_fit_the_context_and_keep_the_labels_of_the_document(model):
+    text = '"' + "the cat sat " * 60
+    found = corpus.windows(model, [text, "a", "b", "c"], get_label("quote_depth"), 1000, 0)
+    mine = [w for w in found if w.document == 0]
+    assert len(mine) > 1 and all(len(w.ids) <= model.cfg.n_ctx for w in mine)
+    assert all(w.ids[0] == 0 and w.labels[0] == -1 for w in mine)
+    assert all((w.labels[1:] == 1).all() for w in mine), "the quotation goes on in later windows"
+    tokens = model.to_tokens(text, prepend_bos=False)[0].tolist()
+    assert [i for w in mine for i in w.ids[1:]] == tokens[:256]
+
+
+def test_rare_classes_are_left_out_and_named(model, documents):
+    texts = [documents[0] + " 7 8 9", *documents[1:]]
+    result = probes.linear(model, texts, label="current_class", n_iters=1)
+    assert "digit" in result.dropped_classes and "digit" not in result.classes
+    assert "digit" in str(result.figure().layout.annotations)
+
+
+def test_bad_input_is_named(model, documents):
+    with pytest.raises(InputError, match="'inside' in 0"):
+        probes.linear(model, documents, label="quote_depth", n_iters=1)
+    with pytest.raises(InputError, match="at least 4"):
+        probes.linear(model, documents[:3], n_iters=1)
+    with pytest.raises(InputError, match="Nearest: next_class"):
+        probes.linear(model, documents, label="next_clas")
+    with pytest.raises(SiteError, match=r"loop\.hook_state"):
+        probes.linear(model, documents, sites=["loop.hook_stat"])
+    with pytest.raises(InputError, match="vector per token"):
+        probes.linear(model, documents, sites=["body.0.attn.hook_pattern"], n_iters=1)
+    with pytest.raises(InputError, match="bare name"):
+        probes.linear(model, documents, sites=["loop.hook_state@1"], n_iters=1)
+    with pytest.raises(InputError, match="n_iters=0"):
+        probes.linear(model, documents, n_iters=0)
+    with pytest.raises(InputError, match="sites"):
+        probes.linear(model, documents, sites=[])
+
+
+def test_a_split_that_cannot_have_all_classes_is_refused():
+    labels, documents = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 2, 2])
+    with pytest.raises(InputError, match="no split of 3 documents"):
+        corpus.split_by_document(labels, documents, 0)
+
+
+def test_a_label_of_ones_own(model, documents):
+    vowel = Label(
+        "vowel",
+        "ends in a vowel",
+        ("no", "yes"),
+        lambda texts: np.array([int(t[-1:] in "aeiou") for t in texts]),
+    )
+    result = probes.linear(model, documents, label=vowel, n_iters=1)
+    assert result.label == "vowel" and result.counts.sum() > 0
