@@ -64,8 +64,8 @@ class Result:
         """Tidy table: one row per observation, names as columns."""
         raise NotImplementedError
 
-    def figure(self, *, theme: str = "light", **view: Any) -> go.Figure:
-        """Plotly figure of this result; `theme` is "light" or "dark"."""
+    def figure(self, *args: Any, **view: Any) -> go.Figure:
+        """Plotly figure; every analysis takes `theme="light" | "dark"` and keywords of its own."""
         raise NotImplementedError
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict]:

@@ -1,4 +1,4 @@
-"""Templates, axes and captions of every figure; colours come from `colors` and are re-exported."""
+"""Axes, titles and captions of every figure; colours and template are re-exported from their files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import plotly.graph_objects as go
-import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from probes.figures import labels
@@ -25,11 +24,14 @@ from probes.figures.colors import (
     role,
     series,
 )
+from probes.figures.template import MONO, SANS
 
 __all__ = [
     "DASHES",
     "MARKERS",
+    "MONO",
     "PALETTES",
+    "SANS",
     "SEQUENTIAL",
     "Palette",
     "Theme",
@@ -47,9 +49,6 @@ __all__ = [
     "token_axis",
 ]
 
-SANS = "Inter, system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
-MONO = "'SFMono-Regular', Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
-_MARGIN = {"l": 64, "r": 24, "t": 84, "b": 56}
 _LINE_PX = 16
 _MAX_TICKS = 64
 
@@ -187,72 +186,3 @@ def iteration_axis(
 def set_theme(fig: go.Figure, theme: Theme) -> go.Figure:
     """Swap the template of a finished figure (traces keep their colours: prefer `theme=` early)."""
     return fig.update_layout(template=palette(theme).template)
-
-
-def _template(colors: Palette) -> go.layout.Template:
-    axis = {
-        "showline": True,
-        "linecolor": colors.line,
-        "gridcolor": colors.grid,
-        "zerolinecolor": colors.line,
-        "ticks": "outside",
-        "ticklen": 4,
-        "tickcolor": colors.line,
-        "tickfont": {"color": colors.muted, "size": 12},
-        "title": {"font": {"color": colors.ink, "size": 13}, "standoff": 8},
-        "automargin": False,
-    }
-    theme = "light" if colors.template == "abbie" else "dark"
-    layout = go.Layout(
-        font={"family": SANS, "size": 13, "color": colors.ink},
-        paper_bgcolor=colors.paper,
-        plot_bgcolor=colors.paper,
-        colorway=list(colors.categories),
-        colorscale={"sequential": SEQUENTIAL, "diverging": diverging(theme)},
-        margin=_MARGIN,
-        title={
-            "font": {"size": 17},
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"t": 16},
-            "subtitle": {"font": {"size": 12, "color": colors.muted}},
-        },
-        xaxis=axis,
-        yaxis=axis,
-        annotationdefaults={"font": {"color": colors.muted}},
-        hoverlabel={
-            "bgcolor": colors.paper,
-            "bordercolor": colors.line,
-            "font": {"family": MONO, "size": 12, "color": colors.ink},
-            "align": "left",
-        },
-        # Beside the title: panels and subtitles need the room above the axes.
-        legend={
-            "orientation": "h",
-            "x": 1,
-            "xanchor": "right",
-            "yref": "container",
-            "y": 1,
-            "yanchor": "top",
-        },
-        hovermode="closest",
-    )
-    bar = {
-        "thickness": 12,
-        "outlinewidth": 0,
-        "ticks": "outside",
-        "ticklen": 3,
-        "tickcolor": colors.line,
-        "tickfont": {"color": colors.muted, "size": 11},
-    }
-    heatmap = go.Heatmap(colorscale=SEQUENTIAL, colorbar=bar, hoverongaps=False)
-    scatter = go.Scatter(marker={"colorbar": bar})
-    return go.layout.Template(layout=layout, data={"heatmap": [heatmap], "scatter": [scatter]})
-
-
-for _palette in PALETTES.values():
-    pio.templates[_palette.template] = _template(_palette)

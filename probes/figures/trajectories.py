@@ -11,6 +11,13 @@ import plotly.graph_objects as go
 from abbie_lens.errors import InputError
 from probes.figures import labels, style
 from probes.figures.grid import token_grid
+from probes.figures.path_traces import (
+    caption_text,
+    component_name,
+    draw_bold,
+    draw_paths,
+    reach_of,
+)
 
 if TYPE_CHECKING:
     from probes.trajectory import Trajectories
@@ -53,15 +60,15 @@ def paths(
     if position is not None and position not in positions:
         raise InputError(f"position={position}: tokens stand at {positions[0]} to {positions[-1]}.")
     for i, (a, b) in enumerate(pairs):
-        _paths(fig, scores, tokens, positions, (a, b), theme, row=1, col=i + 1, bar=i == 0)
+        draw_paths(fig, scores, tokens, positions, (a, b), theme, row=1, col=i + 1, bar=i == 0)
         if position is not None:
-            _bold(fig, scores[:, position], (a, b), theme, row=1, col=i + 1)
-        fig.update_xaxes(title_text=_pc(result, a), nticks=5, row=1, col=i + 1)
+            draw_bold(fig, scores[:, position], (a, b), theme, row=1, col=i + 1)
+        fig.update_xaxes(title_text=component_name(result, a), nticks=5, row=1, col=i + 1)
         anchor = "x" if i == 0 else f"x{i + 1}"
         square = {"scaleanchor": anchor, "scaleratio": 1, "nticks": 6}
-        fig.update_yaxes(title_text=_pc(result, b), **square, row=1, col=i + 1)
+        fig.update_yaxes(title_text=component_name(result, b), **square, row=1, col=i + 1)
     fig.update_layout(showlegend=False, margin_t=88)
-    return style.caption(fig, _caption(result, "One line per token"), below=50)
+    return style.caption(fig, caption_text(result, "One line per token"), below=50)
 
 
 def orbits(
@@ -102,13 +109,16 @@ def orbits(
     centred, tokens = result.centred[:, batch], result.tokens[batch]
     for i, p in enumerate(chosen):
         row, col = i // cols + 1, i % cols + 1
-        _paths(fig, centred, tokens, [p], (a, b), theme, row=row, col=col, bar=i == 0)
-    reach = _reach(centred[:, chosen][..., [a, b]])
-    fig.update_xaxes(range=[-reach, reach], nticks=5, zeroline=True)
-    fig.update_yaxes(range=[-reach, reach], nticks=5, zeroline=True)
+        draw_paths(fig, centred, tokens, [p], (a, b), theme, row=row, col=col, bar=i == 0)
+    reach = reach_of(centred[:, chosen][..., [a, b]])
+    # Three ticks well inside the panel: those at its ends would run into the neighbour's.
+    tick = float(f"{0.7 * reach:.0e}")
+    square = {"range": [-reach, reach], "tickvals": [-tick, 0, tick], "zeroline": True}
+    fig.update_xaxes(**square)
+    fig.update_yaxes(**square)
     fig.update_layout(showlegend=False, margin_t=104)
     shown = f"{len(chosen)} of {len(there)} tokens, each around its own mean"
-    return style.caption(fig, _caption(result, shown), below=34)
+    return style.caption(fig, caption_text(result, shown), below=34)
 
 
 def waterfall(
@@ -127,7 +137,7 @@ def waterfall(
     keep = result.valid[batch]
     tokens = [t for t, k in zip(result.tokens[batch], keep, strict=True) if k]
     grids = [result.scores[:, batch, keep, c - 1] for c in chosen]
-    reach = _reach(np.stack(grids))
+    reach = reach_of(np.stack(grids))
     rows = len(chosen)
     fig = style.new_figure(
         "Waterfall of the components",
@@ -136,7 +146,7 @@ def waterfall(
         theme=theme,
         rows=rows,
         cols=1,
-        panels=[_pc(result, c - 1) for c in chosen],
+        panels=[component_name(result, c - 1) for c in chosen],
         shared_xaxes=True,
         vertical_spacing=0.09,
     )
@@ -159,98 +169,4 @@ def waterfall(
         if i + 1 < rows:
             fig.update_xaxes(showticklabels=False, title_text="", row=i + 1, col=1)
     fig.update_layout(margin_t=100)
-    return style.caption(fig, _caption(result, "Row 0 is h₀", marker=False), below=below)
-
-
-def _paths(
-    fig: go.Figure,
-    scores: np.ndarray,
-    tokens: Sequence[str],
-    positions: Sequence[int],
-    pair: tuple[int, int],
-    theme: style.Theme,
-    *,
-    row: int,
-    col: int,
-    bar: bool,
-) -> None:
-    """One grey line per token, iterations as coloured markers, h_0 as an open grey one."""
-    x, y = (scores[:, positions, c] for c in pair)
-    gap = np.full((1, len(positions)), np.nan)
-    cell: dict[str, Any] = {"row": row, "col": col}
-    fig.add_scatter(
-        x=np.concatenate([x, gap]).T.reshape(-1),
-        y=np.concatenate([y, gap]).T.reshape(-1),
-        mode="lines",
-        line={"color": style.palette(theme).line, "width": 1},
-        hoverinfo="skip",
-        **cell,
-    )
-    names = [f"<b>{labels.token_label(tokens[p])}</b>  (position {p})" for p in positions]
-    hover = "%{customdata}<br>%{x:.3g}, %{y:.3g}<extra></extra>"
-    h0 = style.role("h0", theme)
-    k = np.arange(1, len(scores))
-    colors = style.iteration_colors(16, theme)
-    fig.add_scatter(
-        x=x[1:].reshape(-1),
-        y=y[1:].reshape(-1),
-        mode="markers",
-        marker={
-            "color": np.repeat(k, len(positions)),
-            "colorscale": [[i / 15, color] for i, color in enumerate(colors)],
-            "cmin": 1,
-            "cmax": max(len(scores) - 1, 2),
-            "size": 5,
-            "showscale": bar,
-            "colorbar": {"title": {"text": "iteration k", "side": "right"}},
-        },
-        customdata=[f"{name}<br>iteration {i}" for i in k for name in names],
-        hovertemplate=hover,
-        **cell,
-    )
-    fig.add_scatter(
-        x=x[0],
-        y=y[0],
-        mode="markers",
-        marker={"symbol": h0["symbol"], "color": h0["color"], "size": 7, "line": {"width": 1.5}},
-        customdata=[f"{name}<br>h₀" for name in names],
-        hovertemplate=hover,
-        **cell,
-    )
-
-
-def _bold(
-    fig: go.Figure,
-    scores: np.ndarray,
-    pair: tuple[int, int],
-    theme: style.Theme,
-    *,
-    row: int,
-    col: int,
-) -> None:
-    fig.add_scatter(
-        x=scores[:, pair[0]],
-        y=scores[:, pair[1]],
-        mode="lines",
-        line={"color": style.palette(theme).control, "width": 2.5},
-        hoverinfo="skip",
-        row=row,
-        col=col,
-    )
-
-
-def _pc(result: Trajectories, c: int) -> str:
-    return f"PC {c + 1} ({100 * result.explained[c]:.1f}%)"
-
-
-def _reach(values: np.ndarray) -> float:
-    finite = np.abs(values[np.isfinite(values)])
-    return 1.08 * float(finite.max(initial=0)) or 1.0
-
-
-def _caption(result: Trajectories, shown: str, marker: bool = True) -> str:
-    what = "directions u(hₖ) = hₖ/‖hₖ‖" if result.unit else "states hₖ"
-    total = 100 * result.explained.sum()
-    text = f"{shown}. PCA of all {what}, every token and iteration 0…{result.n_iters} together; "
-    text += f"{result.n_components} components hold {total:.1f}% of the variance."
-    return text + (" Open grey marker: h₀, the Head's output." if marker else "")
+    return style.caption(fig, caption_text(result, "Row 0 is h₀", marker=False), below=below)
