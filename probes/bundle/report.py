@@ -22,13 +22,14 @@ def page(results: Mapping[str, Result], manifest: Mapping[str, Any]) -> str:
     sections = []
     for name, result in results.items():
         drawn = []
-        for number, view in enumerate(_views(result)):
+        for view in _views(result):
             key = f"figure-{len(figures)}"
             pair = {theme: result.figure(theme=theme, **view) for theme in THEMES}
             figures[key] = {theme: json.loads(fig.to_json()) for theme, fig in pair.items()}
             height = pair["light"].layout.height or 450
-            drawn.append(_figure(key, height, result, manifest["results"][name], number == 0))
-        sections.append(f"<section><h2>{escape(name)}</h2>{''.join(drawn)}</section>")
+            drawn.append(_figure(key, height))
+        caption = _caption(manifest["results"][name])
+        sections.append(f"<section><h2>{escape(name)}</h2>{''.join(drawn)}{caption}</section>")
     return PAGE.format(
         title=escape(f"abbie-lens: {_model_names(manifest)}"),
         css=CSS,
@@ -55,19 +56,14 @@ def _views(result: Result) -> tuple[dict[str, Any], ...]:
     return getattr(type(result), "report_views", ({},))
 
 
-def _figure(key: str, height: float, result: Result, entry: Mapping[str, Any], first: bool) -> str:
-    prompt = labels.prompt_label(result.tokens[0], 80)
-    if len(result.tokens) > 1:
-        prompt += f" and {len(result.tokens) - 1} more"
-    caption = (
-        f"<b>{escape(result.title)}</b>: {escape(result.formula)}. Model"
-        f" {escape(result.model.name)} ({escape(result.model.family)}), r = {result.n_iters}, prompt"
-        f" {prompt}. Numbers: <a href='{escape(entry['table'])}'>{escape(entry['table'])}</a>."
-    )
-    return (
-        f"<figure><div class='plot' id='{key}' style='min-height:{height:.0f}px'></div>"
-        f"{f'<figcaption>{caption}</figcaption>' if first else ''}</figure>"
-    )
+def _figure(key: str, height: float) -> str:
+    return f"<div class='plot' id='{key}' style='min-height:{height:.0f}px'></div>"
+
+
+def _caption(entry: Mapping[str, Any]) -> str:
+    # Formula, unit, model, r and prompt stand in the figure itself.
+    table = escape(entry["table"])
+    return f"<p class='numbers'>The numbers: <a href='{table}'>{table}</a></p>"
 
 
 def _model_names(manifest: Mapping[str, Any]) -> str:
@@ -83,15 +79,18 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f" r = {model['trained_n_iters']} · {model['dtype']} · weights {model['weight_hash']}"
             ),
         )
-    for prompt in manifest["tokens"][:5]:
-        for row in prompt[:5]:
-            yield "Prompt", f"<q>{escape(_readable(row))}</q>"
+    for prompt in manifest["tokens"]:
+        if len(prompt) == 1:
+            yield "Prompt", f"<q>{escape(_readable(prompt[0], 600))}</q>"
+        else:
+            first = escape(_readable(prompt[0], 100))
+            yield "Prompt", f"{len(prompt)} sequences, the first <q>{first}</q>"
     for name, value in manifest["settings"].items():
         yield f"Setting: {name}", f"<code>{escape(json.dumps(value, ensure_ascii=False))}</code>"
     yield "Created", escape(manifest["created"])
 
 
-def _readable(row: list[str], longest: int = 400) -> str:
+def _readable(row: list[str], longest: int) -> str:
     text = "".join(token for token in row if not labels.is_special(token))
     text = text if len(text) <= longest else text[:longest] + "…"
     # Newlines stay; whatever else would not show is made visible.

@@ -42,13 +42,13 @@ dt { color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 q, code { font-family: "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace; font-size: 13px; }
 q::before, q::after { content: none; }
-figure { margin: 16px 0 24px; }
-figcaption, footer { color: var(--muted); font-size: 13px; overflow-wrap: anywhere; }
+.plot { margin: 16px 0 24px; }
+.numbers, footer { color: var(--muted); font-size: 13px; overflow-wrap: anywhere; }
 footer { margin-top: 48px; padding-top: 16px; border-top: 1px solid var(--line); }
 a { color: var(--link); }
 button { float: right; font: inherit; font-size: 13px; color: var(--ink); background: none; cursor: pointer;
   border: 1px solid var(--line); border-radius: 6px; padding: 3px 12px; }
-@media print { button { display: none; } body { max-width: none; } figure { break-inside: avoid; } }
+@media print { button { display: none; } body { max-width: none; } .plot { break-inside: avoid; } }
 """
 
 JAVASCRIPT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-_HEADER_PX, _LEGEND_PX, _PANEL_TITLE_PX = 78, 22, 16
+_HEADER_PX, _LEGEND_PX, _PANEL_TITLE_PX = 78, 22, 26
 
 
 def give_room(

@@ -136,7 +136,11 @@ def test_report_embeds_plotly_once_and_fetches_nothing(original):
     assert "default-src 'none'" in page
     drawn = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
     assert len(drawn) >= 7 and all(f.keys() == {"light", "dark"} for f in drawn.values())
-    assert page.count("<figcaption>") == 7 and "r = 3" in page
+    for figures in drawn.values():
+        shown = str(figures["light"]["layout"])
+        assert "tiny &lt;i&gt;model" in shown and ("r = 3" in shown or "r = 1" in shown)
+        assert figures["light"]["layout"]["template"] != figures["dark"]["layout"]["template"]
+    assert page.count("href='tables/") == 7
 
 
 def test_report_shows_html_as_text(original):
