@@ -51,7 +51,7 @@ def train(config: TrainConfig, on_progress: OnProgress | None = None) -> Path:
             return run.export()
     finally:
         # accelerate's state is global; the next run in this process may want another device.
-        AcceleratorState._reset_state(accelerator.num_processes == 1)
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class _Run:

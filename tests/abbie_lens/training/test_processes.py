@@ -10,10 +10,20 @@ import pytest
 from abbie_lens.training import train
 
 WORKER = """
-import json, sys, torch
-from abbie_lens.training import TrainConfig, train
+import sys
+import torch.distributed
+from abbie_lens.training import TrainConfig, train, trainer
+
+seen = set()
+step = trainer.Trainer.step
+
+def watched(self, number):
+    seen.add((torch.distributed.get_world_size(), len(self.rows)))
+    return step(self, number)
+
+trainer.Trainer.step = watched
 train(TrainConfig.from_file(sys.argv[1]))
-print("world size", torch.distributed.get_world_size(), flush=True)
+print("(world size, windows each):", seen, flush=True)
 """
 
 
@@ -28,6 +38,6 @@ def test_two_processes_equal_one(settings, losses, tmp_path, project_root):
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("world size 2") == 2, done.stdout
+    assert done.stdout.count("(world size, windows each): {(2, 4)}") == 2, done.stdout
     train(settings(tmp_path / "one", train_tokens=8 * 23 * 6), on_progress=lambda now: None)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)

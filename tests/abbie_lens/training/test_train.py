@@ -62,8 +62,9 @@ def test_micro_batches_change_nothing_but_rounding(settings, finished, losses, t
 def test_bfloat16_autocast_trains_float32_weights(settings, finished, losses, tmp_path):
     config = settings(tmp_path / "run", train_tokens=8 * 23 * 4, precision="bfloat16")
     final = train(config, **QUIET)
-    first = losses(tmp_path / "run")[1]
-    assert first == pytest.approx(losses(finished)[1], abs=0.05) != losses(finished)[1]
+    half, full = losses(tmp_path / "run")[1], losses(finished)[1]
+    assert half == pytest.approx(full, abs=0.05)
+    assert half != full, "autocast was not on"
     assert abbie_lens.HookedLoopedTransformer.from_pretrained(final).dtype == torch.float32
 
 
