@@ -7,15 +7,17 @@ import streamlit as st
 from app.settings import Settings
 from app.view import bundles, notices, sidebar
 
+# Not in a folder called pages/: Streamlit would take that for its older kind of multipage app, and
+# run a page file without this frame.
 PAGES = [
-    st.Page("pages/overview.py", title="Overview", icon=":material/visibility:", default=True),
-    st.Page("pages/fixed_points.py", title="Fixed points", icon=":material/adjust:"),
-    st.Page("pages/lens.py", title="Lens", icon=":material/grid_on:"),
-    st.Page("pages/trajectories.py", title="Trajectories", icon=":material/timeline:"),
-    st.Page("pages/halting.py", title="Halting", icon=":material/pan_tool:"),
-    st.Page("pages/probes.py", title="Probes", icon=":material/biotech:"),
-    st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
-    st.Page("pages/export.py", title="Export", icon=":material/ios_share:"),
+    st.Page("screens/overview.py", title="Overview", icon=":material/visibility:", default=True),
+    st.Page("screens/fixed_points.py", title="Fixed points", icon=":material/adjust:"),
+    st.Page("screens/lens.py", title="Lens", icon=":material/grid_on:"),
+    st.Page("screens/trajectories.py", title="Trajectories", icon=":material/timeline:"),
+    st.Page("screens/halting.py", title="Halting", icon=":material/pan_tool:"),
+    st.Page("screens/probes.py", title="Probes", icon=":material/biotech:"),
+    st.Page("screens/compare.py", title="Compare", icon=":material/compare:"),
+    st.Page("screens/export.py", title="Export", icon=":material/ios_share:"),
 ]
 
 HERE = Path(__file__).parent

@@ -96,7 +96,17 @@ def command(source: Source) -> str:
         return f"abbie-lens app --bundle {shlex.quote(source.name)}"
     model, n_iters = source.model, str(source.n_iters)
     return shlex.join(
-        ["abbie-lens", "diagnose", source.text, "--model", model, "--n-iters", n_iters, "--out", "run"]
+        [
+            "abbie-lens",
+            "diagnose",
+            source.text,
+            "--model",
+            model,
+            "--n-iters",
+            n_iters,
+            "--out",
+            "run",
+        ]
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app import summary
-from app.view import downloads, figures, plain, scales, sidebar
+from app.view import downloads, figures, plain, scales
 from app.view.source import LiveSource
 
 PROMPT = "He shut the door, and they walked together down the road to the village without a word"
@@ -39,7 +40,7 @@ def show(left: LiveSource, right: LiveSource) -> None:
         st.columns(2), ("left", "right"), (left, right), results, drawn, strict=True
     ):
         with column:
-            st.markdown(f"**{plain.markdown(sidebar.model_label(side.model))}**")
+            st.markdown(f"**{plain.markdown(Path(side.model).name)}**")
             figures.draw(figure, f"compare-{name}", f"{title}, {name}")
             downloads.buttons(result, f"{look}-{name}")
     st.dataframe(numbers(left, right), hide_index=True)
@@ -50,8 +51,8 @@ def numbers(left: LiveSource, right: LiveSource) -> dict[str, list[str]]:
     sides = [_numbers(side) for side in (left, right)]
     return {
         "": list(sides[0]),
-        f"left: {plain.token(left.model, 60)}": list(sides[0].values()),
-        f"right: {plain.token(right.model, 60)}": list(sides[1].values()),
+        f"left: {plain.token(Path(left.model).name, 60)}": list(sides[0].values()),
+        f"right: {plain.token(Path(right.model).name, 60)}": list(sides[1].values()),
     }
 
 

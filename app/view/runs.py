@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ def analysis(kind: str, name: str, text: str, n_iters: int, /, **options: Any) -
     if not text.strip():
         raise InputError("The prompt is empty: type some text in the sidebar.")
     loaded = model(name)
-    return _analyse(
-        kind, loaded, loaded.info().weight_hash, text, n_iters, tuple(sorted(options.items()))
-    )
+    # The weights alone do not say which model: the same ones run in another loop are another.
+    checkpoint = (loaded.info().weight_hash, json.dumps(loaded.cfg.to_dict(), sort_keys=True))
+    return _analyse(kind, loaded, checkpoint, text, n_iters, tuple(sorted(options.items())))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model…")
@@ -36,7 +37,7 @@ def _load(name: str, stamp: tuple[float, ...]) -> Any:
 # Results are frozen and their arrays read-only, so one object serves every session without copies.
 @st.cache_resource(max_entries=64, show_spinner="Running the model…")
 def _analyse(
-    kind: str, _model: Any, weight_hash: str, text: str, n_iters: int, options: tuple
+    kind: str, _model: Any, checkpoint: tuple[str, str], text: str, n_iters: int, options: tuple
 ) -> Result:
     return exporting.run(kind, _model, text, n_iters, **dict(options))
 

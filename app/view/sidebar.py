@@ -26,7 +26,7 @@ def controls(settings: Settings) -> Source | None:
     if not names:
         return None
     name = st.selectbox(
-        "Model", names, key="model", bind="query-params", format_func=model_label,
+        "Model", names, key="model", bind="query-params", format_func=labels(names).get,
         help="A looped model: Head once, the same Body r times, Tail once.",
     )  # fmt: skip
     if settings.allow_load:
@@ -49,9 +49,11 @@ def model_names(settings: Settings) -> list[str]:
     return list(dict.fromkeys([*settings.models, *loaded, *zoo.names()]))
 
 
-def model_label(name: str) -> str:
-    """A bundled name as it is, a folder by its last part."""
-    return Path(name).name or name
+def labels(names: list[str]) -> dict[str, str]:
+    """What each model is called on screen and in the address: a folder by its last part, if that is clear."""
+    short = {name: Path(name).name or name for name in names}
+    seen = list(short.values())
+    return {name: label if seen.count(label) == 1 else name for name, label in short.items()}
 
 
 def _about(name: str) -> None:

@@ -20,14 +20,16 @@ def model_folders(tmp_path_factory, tiny_model, tiny_tokenizer) -> tuple[Path, P
     parent = tmp_path_factory.mktemp("models")
     folders = []
     for loop in (AbbieD(), AbbieC()):
-        model = tiny_model(loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=f"tiny-{loop.family}")
+        model = tiny_model(
+            loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=f"tiny-{loop.family}"
+        )
         folders.append(model.save_pretrained(parent / f"tiny-{loop.family}"))
     return folders[0], folders[1]
 
 
 @pytest.fixture
 def dashboard(model_folders, monkeypatch) -> Callable:
-    """`dashboard(page="lens.py", query={"r": "4"}, **settings)`: the app, run once, on that page."""
+    """`dashboard(page="lens.py", query={"r": "4"}, **settings)`: the app, opened on that page."""
     from streamlit.testing.v1 import AppTest
 
     def start(page: str | None = None, query: dict | None = None, **settings):
@@ -36,10 +38,10 @@ def dashboard(model_folders, monkeypatch) -> Callable:
             monkeypatch.setitem(os.environ, name, value)
         at = AppTest.from_file(MAIN, default_timeout=60)
         at.query_params = {"prompt": TEXT, "r": "4", **(query or {})}
-        at.run()
         if page is not None:
-            at.switch_page(f"pages/{page}").run()
-        return at
+            # Before the first run: Streamlit drops a page's own parameters when pages change.
+            at.switch_page(f"screens/{page}")
+        return at.run()
 
     return start
 

@@ -16,6 +16,11 @@ from probes import bundle
 PYTHON = [sys.executable, "-P", "-m", "app.cli"]
 
 
+def at(model, folder):
+    """Options that name the model and a free output folder."""
+    return ["--model", str(model), "--out", str(folder / "out")]
+
+
 def test_help_does_not_import_torch(project_root):
     code = (
         "import sys\nfrom app.cli import main\n"
@@ -24,7 +29,9 @@ def test_help_does_not_import_torch(project_root):
         "heavy = {'torch', 'streamlit', 'numpy', 'abbie_lens', 'probes'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=project_root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project_root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "--loop" in done.stdout
 
@@ -136,7 +143,9 @@ def test_text_from_file_and_stdin_is_the_argument_without_its_last_newline(
 ):
     (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbfthe cat\nsat\r\n")
     shared = ["--model", str(model_folders[0]), "--n-iters", "1", "--json"]
-    from_file = command("diagnose", "--file", str(tmp_path / "text.txt"), "--out", str(tmp_path / "a"), *shared)
+    from_file = command(
+        "diagnose", "--file", str(tmp_path / "text.txt"), "--out", str(tmp_path / "a"), *shared
+    )
     piped = subprocess.run(
         [*PYTHON, "diagnose", *shared, "--out", str(tmp_path / "b")],
         input=b"the cat\nsat\n", capture_output=True,
@@ -150,7 +159,9 @@ def test_text_from_file_and_stdin_is_the_argument_without_its_last_newline(
 
 def test_bytes_that_are_not_text_are_refused(tmp_path, model_folders, command):
     (tmp_path / "raw").write_bytes(b"abc\xff\xfe")
-    code, _, err = command("diagnose", "--file", str(tmp_path / "raw"), "--model", str(model_folders[0]))
+    code, _, err = command(
+        "diagnose", "--file", str(tmp_path / "raw"), "--model", str(model_folders[0])
+    )
     assert code == 2 and "UTF-8" in err and "byte 3" in err
 
 
@@ -166,8 +177,7 @@ def test_a_rule_with_a_threshold_is_replayed_at_it(tmp_path, model_folders, comm
 
 def test_text_output_survives_a_terminal_that_knows_ascii_only(tmp_path, model_folders):
     done = subprocess.run(
-        [*PYTHON, "diagnose", "naïve 🙂", "--model", str(model_folders[0]), "--n-iters", "1"]
-        + ["--out", str(tmp_path / "out")],
+        [*PYTHON, "diagnose", "naïve 🙂", "--n-iters", "1", *at(model_folders[0], tmp_path)],
         capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ if what == "model":
     others = [name for name in names if name != source.model] or names
     model = st.selectbox(
         "Model on the right", others, key="model_b", bind="query-params",
-        format_func=sidebar.model_label,
+        format_func=sidebar.labels(others).get,
     )  # fmt: skip
     other = LiveSource(model, source.text, source.n_iters)
 else:

@@ -23,7 +23,7 @@ with st.form("probe", border=False):
     first, second, third = st.columns([3, 3, 1], vertical_alignment="bottom")
     label = first.selectbox(
         "Read this from each token's state", list(LABELS), key="label", bind="query-params",
-        format_func=lambda name: f"{LABELS[name].description} ({len(LABELS[name].classes)} classes)",
+        format_func=lambda name: f"{name.replace('_', ' ')}: {LABELS[name].description}",
     )  # fmt: skip
     sites = second.multiselect(
         "Sites", SITES, default=SITES[:1], key="sites", bind="query-params",

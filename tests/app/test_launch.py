@@ -1,0 +1,109 @@
+"""Starting the dashboard: from anywhere, on this machine only, deaf to what lies in the folder."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from app import theme
+from app.cli import launch
+
+# -P as in the installed script: the folder of the caller is not on the path.
+COMMAND = [sys.executable, "-P", "-m", "app.cli", "app", "--headless"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answer(port: int, seconds: float = 60.0) -> bool:
+    """Whether the server says it is well, asked until it does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            connection = http.client.HTTPConnection("localhost", port, timeout=5)
+            connection.request("GET", "/_stcore/health")
+            if connection.getresponse().status == 200:
+                return True
+        except OSError:
+            time.sleep(0.3)
+    return False
+
+
+def test_flags_are_options_that_streamlit_knows():
+    from streamlit import config
+
+    for flag in launch.flags(8501, headless=True):
+        name = flag.removeprefix("--").split("=", 1)[0]
+        assert name in config.get_config_options(), name
+
+
+def test_flags_keep_the_dashboard_private():
+    flags = launch.flags(None, headless=False)
+    assert "--server.address=localhost" in flags
+    assert "--browser.gatherUsageStats=false" in flags
+    assert "--server.showEmailPrompt=false" in flags
+    assert not any("server.port" in flag for flag in flags)
+
+
+def test_pages_around_figures_have_the_figures_paper():
+    from probes.figures.colors import PALETTES
+
+    options = theme.options()
+    for mode in ("light", "dark"):
+        assert options[f"theme.{mode}.backgroundColor"] == PALETTES[mode].paper
+        assert options[f"theme.{mode}.textColor"] == PALETTES[mode].ink
+
+
+@pytest.fixture(scope="module")
+def hostile_folder(tmp_path_factory):
+    """A user's folder with modules of their own that bear our names."""
+    folder = tmp_path_factory.mktemp("users")
+    for name in ("app", "probes", "abbie_lens", "streamlit_app"):
+        (folder / f"{name}.py").write_text(
+            "raise SystemExit('the user\\'s own module was imported')\n"
+        )
+    (folder / ".streamlit").mkdir()
+    (folder / ".streamlit" / "config.toml").write_text(
+        "[server]\naddress = '0.0.0.0'\nbaseUrlPath = 'x'\n"
+    )
+    return folder
+
+
+def test_modules_in_the_working_folder_are_not_picked_up(hostile_folder, model_folders):
+    port = free_port()
+    server = subprocess.Popen(
+        [*COMMAND, "--port", str(port), "--model", str(model_folders[0])],
+        cwd=hostile_folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    try:
+        assert answer(port), server.poll()
+        assert server.poll() is None
+    finally:
+        server.terminate()
+        said, _ = server.communicate(timeout=20)
+    assert "own module" not in said and "Traceback" not in said
+    assert f"http://localhost:{port}" in said
+
+
+def test_the_working_folder_leaves_the_search_path(hostile_folder):
+    """Even where the caller put it there, as `python -m app.cli` does."""
+    code = (
+        "import sys, os\n"
+        "import app.cli.launch as launch\n"
+        "sys.path.insert(0, os.getcwd()); sys.path.insert(0, '')\n"
+        "launch._leave_working_folder()\n"
+        "import probes, abbie_lens\n"
+        "assert os.getcwd() == str(launch.ENTRY.parent), os.getcwd()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=hostile_folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
