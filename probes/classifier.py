@@ -53,12 +53,13 @@ class Task:
         y = self.labels[self.train]
         if shuffle:
             y = np.random.default_rng(self.seed).permutation(y)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_FIT_ITERATIONS))
+        regression = LogisticRegression(max_iter=MAX_FIT_ITERATIONS)
+        probe = make_pipeline(StandardScaler(), regression)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             probe.fit(x_train, y)
         right = probe.predict(x_test) == self.labels[self.test]
-        return Fit(self.score(right), bool(probe[-1].n_iter_.max() < MAX_FIT_ITERATIONS))
+        return Fit(self.score(right), bool(regression.n_iter_.max() < MAX_FIT_ITERATIONS))
 
     def majority(self) -> np.ndarray:
         """[3] score of always saying the most frequent training class."""

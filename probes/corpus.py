@@ -64,14 +64,14 @@ def windows(
     share = max(256, max_tokens // len(documents))
     order = np.random.default_rng(seed).permutation(len(documents))
     found, n_tokens = [], 0
-    for number in order:
+    for number in order.tolist():
         if n_tokens >= max_tokens and len({w.document for w in found}) >= LEAST_DOCUMENTS:
             break
         text = documents[number][: share * _CHARACTERS_PER_TOKEN]
         if not text.strip():
             continue
         ids = model.to_tokens(text, prepend_bos=False)[0].tolist()[:share]
-        found += _cut(model, int(number), ids, label)
+        found += _cut(model, number, ids, label)
         n_tokens += len(ids)
     return found
 

@@ -25,7 +25,7 @@ def page(results: Mapping[str, Result], manifest: Mapping[str, Any]) -> str:
         for view in _views(result):
             key = f"figure-{len(figures)}"
             pair = {theme: result.figure(theme=theme, **view) for theme in THEMES}
-            figures[key] = {theme: json.loads(fig.to_json()) for theme, fig in pair.items()}
+            figures[key] = {theme: json.loads(str(fig.to_json())) for theme, fig in pair.items()}
             height = pair["light"].layout.height or 450
             drawn.append(_figure(key, height))
         caption = _caption(manifest["results"][name])

@@ -153,7 +153,7 @@ def _cell_texts(lens: Lens, batch: int, keep: np.ndarray, width: int) -> list[li
 
 
 def _hover(lens: Lens, batch: int, keep: np.ndarray) -> list[list[str]]:
-    positions = np.flatnonzero(keep)
+    positions = np.flatnonzero(keep).tolist()
     return [[_cell_hover(lens, k, batch, p) for p in positions] for k in range(lens.n_iters + 1)]
 
 
@@ -174,7 +174,10 @@ def _cell_hover(lens: Lens, k: int, batch: int, position: int) -> str:
 
 
 def _overlay(fig: go.Figure, n_rows: int, n_tokens: int) -> None:
-    """Invisible markers over the cells: a heatmap's own cells cannot be selected."""
+    """Invisible markers over the cells: a heatmap's own cells cannot be selected.
+
+    They carry the cells' hover text: whatever catches the click also catches the pointer.
+    """
     y, x = np.indices((n_rows, n_tokens)).reshape(2, -1)
     fig.add_scatter(
         x=x,
@@ -182,8 +185,9 @@ def _overlay(fig: go.Figure, n_rows: int, n_tokens: int) -> None:
         mode="markers",
         marker={"symbol": "square", "size": max(6, 600 // n_tokens), "opacity": 0},
         customdata=np.stack([y, x], 1),
+        text=np.asarray(fig.data[0].customdata, dtype=object).ravel(),
+        hovertemplate="%{text}<extra></extra>",
         name="cells",
-        hoverinfo="skip",
         showlegend=False,
     )
 

@@ -214,6 +214,7 @@ def test_figure_shows_the_values_and_escapes_the_tokens(tiny_model, tiny_tokeniz
     assert fig.data[0].y[0] == 0 and fig.layout.yaxis.range[0] < fig.layout.yaxis.range[1]
     selectable = fig.data[1]
     assert len(selectable.x) == lens.entropy[:, 0].size and selectable.marker.opacity == 0
+    assert list(selectable.text) == [t for row in fig.data[0].customdata for t in row]
     assert [list(c) for c in selectable.customdata[:2]] == [[0, 0], [0, 1]]
     texts = [t for row in fig.data[0].text for t in row]
     raw = [lens.token(i) for i in lens.top_ids[:, 0, :, 0].ravel()]

@@ -6,10 +6,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import probes
+from abbie_lens import zoo
 from abbie_lens.errors import InputError, SiteError
 from probes import corpus
 from probes.classifier import MAX_FIT_ITERATIONS, Task
-from probes.text_labels import Label, get_label
+from probes.text_labels import LABELS, Label, get_label
 
 WORDS = ["the", "cat", "sat", "on", "mat,", "and", "rat", "ran;", "then", "ran."]
 
@@ -222,6 +223,14 @@ def test_a_split_that_cannot_have_all_classes_is_refused():
     labels, documents = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 2, 2])
     with pytest.raises(InputError, match="no split of 3 documents"):
         corpus.split_by_document(labels, documents, 0)
+
+
+def test_bundled_sample_serves_every_label(model):
+    documents = corpus.split_documents(zoo.sample_text())
+    for label in LABELS.values():
+        found = corpus.windows(model, documents, label, 4000, 0)
+        assert len(corpus.usable_classes(found, label)) >= 2, label.name
+        assert len({w.document for w in found}) >= 8
 
 
 def test_a_label_of_ones_own(model, documents):
