@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from abbie_lens.components.positions import rotate
 from abbie_lens.config import LoopedConfig
-from abbie_lens.hooks.points import Site
 from abbie_lens.context import Context, Slot
+from abbie_lens.hooks.points import Site
 
 
 class Attention(nn.Module):

@@ -8,8 +8,8 @@ from abbie_lens.components.attention import Attention
 from abbie_lens.components.mlp import MLP
 from abbie_lens.components.norm import make_norm
 from abbie_lens.config import LoopedConfig
-from abbie_lens.hooks.points import Site
 from abbie_lens.context import Context, Slot
+from abbie_lens.hooks.points import Site
 
 
 class Block(nn.Module):
