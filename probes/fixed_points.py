@@ -114,6 +114,13 @@ class FixedPoint(Result):
                 out[:, k] = np.quantile(row[np.isfinite(row)], levels)
         return out
 
+    @property
+    def limit_still(self) -> float:
+        """Median over tokens of the long run's last direction step; NaN if no token has a limit."""
+        steps = self.limit_step[self.valid]
+        steps = steps[np.isfinite(steps)]
+        return float(np.median(steps)) if steps.size else float("nan")
+
     def counts(self) -> dict[str, int]:
         """Tokens by verdict, in the order of `probes.verdicts.VERDICTS`; absent ones left out."""
         number = {v: int((self.verdict == v).sum()) for v in verdicts.VERDICTS}

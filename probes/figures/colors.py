@@ -29,6 +29,8 @@ class Palette:
     line: str
     neutral: str
     """Middle of the diverging map: "no difference", and visibly not the paper, which means undefined."""
+    zero: str
+    """Exactly 0 on a logarithmic scale: neither a colour of the map nor undefined."""
     h0: str
     """The Head's output, drawn apart from the iterations."""
     trained: str
@@ -47,6 +49,7 @@ PALETTES: dict[str, Palette] = {
         grid="#e8eaee",
         line="#b9bec8",
         neutral="#e9eaee",
+        zero="#d5d8de",
         h0="#7d8491",
         trained="#0072B2",
         control="#D55E00",
@@ -61,6 +64,7 @@ PALETTES: dict[str, Palette] = {
         grid="#232936",
         line="#4a5263",
         neutral="#2a2f3a",
+        zero="#343b49",
         h0="#9aa3b2",
         trained="#56B4E9",
         control="#E69F00",

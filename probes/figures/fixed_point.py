@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from abbie_lens.errors import InputError
 from probes.figures import labels, style
 from probes.figures.fixed_point_grid import token_view, verdict_line
+from probes.figures.grid import span
 
 if TYPE_CHECKING:
     from probes.fixed_points import FixedPoint
@@ -185,7 +186,7 @@ def _axes(
     colors = style.palette(theme)
     fig.update_yaxes(tickfont_size=11, nticks=6, **cell)
     if metric not in LINEAR:
-        fig.update_yaxes(type="log", exponentformat="power", **cell)
+        fig.update_yaxes(**_log_axis(result, metric), **cell)
     middle = result.describe(metric).middle
     if metric == "angle":
         fig.update_yaxes(range=[-1.05, 1.05], **cell)
@@ -197,13 +198,23 @@ def _axes(
         fig.add_annotation(
             text=f"{result.model.dtype} resolution",
             font_size=10,
-            x=0,
+            x=result.n_iters,
             y=np.log10(level) if level > 0 else 0,
-            xanchor="left",
+            xanchor="right",
             yanchor="bottom",
             showarrow=False,
             **cell,
         )
+
+
+def _log_axis(result: FixedPoint, metric: str) -> dict[str, Any]:
+    """Whole decades where there are several, else 1, 2, 5 written out."""
+    shown = [r.metric(metric) for r in (result, result.control) if r is not None]
+    low, high = span([np.log10(v[np.isfinite(v) & (v > 0)]) for v in shown])
+    decades = 0.0 if low is None or high is None else high - low
+    if decades < 2:
+        return {"type": "log", "dtick": "D2", "tickformat": "~g"}
+    return {"type": "log", "dtick": int(np.ceil(decades / 5)), "exponentformat": "power"}
 
 
 def _head(metric: Any) -> str:
@@ -220,8 +231,12 @@ def _caption(result: FixedPoint, metrics: tuple[str, ...], lines: bool) -> str:
     if set(metrics) & {"readout", "limit_readout"}:
         text += " N: the final norm, z: what the Tail would read."
     if any(m.startswith("limit") for m in metrics):
-        text += f" h*: after {result.limit_iters} iterations ({result.limit_dtype})."
+        if result.limit_iters:
+            text += f" h*: after {result.limit_iters} iterations in {result.limit_dtype}, where the"
+            text += f" median direction step is {result.limit_still:.1g}."
         text += f" Some tokens have none: {result.limit_reason}." if result.limit_reason else ""
+    if any((result.metric(m) == 0).any() for m in metrics if m not in LINEAR):
+        text += " A step of exactly 0 lies below the logarithmic axis."
     if any(m not in _STEPS for m in metrics):
         text += " Open grey marker: h₀, the Head's output."
     return text

@@ -66,7 +66,12 @@ def token_view(
         if i + 1 < rows:
             fig.update_xaxes(showticklabels=False, title_text="", row=i + 1, col=1)
     fig.update_layout(margin_t=116)
-    return style.caption(fig, about.formula, below=below)
+    text = about.formula
+    if metric not in SIGNED and any((g == 0).any() for g in grids):
+        text += ". Grey cells: exactly 0"
+    if any(np.isnan(g).any() for g in grids):
+        text += ". Blank cells: undefined"
+    return style.caption(fig, text, below=below)
 
 
 def verdict_line(result: FixedPoint) -> str:

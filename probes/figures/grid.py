@@ -31,8 +31,7 @@ def token_grid(
 ) -> int:
     """Draw values [iteration, pos] as a heatmap with both axes labelled; return the pixels its x axis takes.
 
-    name: of the quantity, for colour bar and hover. log: colours by log10 (needs values > 0; others
-    stay blank). middle: value that means "no difference", for the diverging map. limits: in the
+    name: of the quantity, for colour bar and hover. log: colours by log10; 0 is grey. middle: value that means "no difference", for the diverging map. limits: in the
     values' own unit; symmetric around the middle if None. text: escaped cell texts. hover: further
     escaped lines for each cell. apart: set the first row, h_0, off from the iterations.
     """
@@ -50,19 +49,27 @@ def token_grid(
     if log:
         bar |= _log_ticks(low, high)
     heatmap["colorbar"] = bar | heatmap.get("colorbar", {})
+    # Between small cells a gap would be all there is to see.
+    gap = 1 if values.shape[0] <= 40 and values.shape[1] <= 80 else 0
+    cells = {
+        "x": np.arange(values.shape[1]),
+        "y": np.arange(first, first + len(values)),
+        "xgap": gap,
+        "ygap": gap,
+        "customdata": _hover(values, tokens, name, first, hover),
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+    if log and (values == 0).any():
+        grey = style.palette(theme).zero
+        fig.add_trace(_zeros(values, cells, grey), row=row, col=col)
     trace = go.Heatmap(
         z=shown,
-        x=np.arange(values.shape[1]),
-        y=np.arange(first, first + len(values)),
         zmin=low,
         zmax=high,
         text=text,
         texttemplate="%{text}" if text is not None else None,
         textfont={"family": style.MONO},
-        customdata=_hover(values, tokens, name, first, hover),
-        hovertemplate="%{customdata}<extra></extra>",
-        xgap=1,
-        ygap=1,
+        **cells,
         **heatmap,
     )
     fig.add_trace(trace, row=row, col=col)
@@ -72,6 +79,17 @@ def token_grid(
         cell: dict[str, Any] = {} if row is None else {"row": row, "col": col}
         fig.add_hline(y=first + 0.5, line={"color": style.palette(theme).paper, "width": 5}, **cell)
     return style.token_axis(fig, tokens, "x", row=row, col=col)
+
+
+def _zeros(values: np.ndarray, cells: dict[str, Any], grey: str) -> go.Heatmap:
+    """Zero has no logarithm, but it is a value: it must not look undefined."""
+    return go.Heatmap(
+        z=np.where(values == 0, 0.0, np.nan),
+        colorscale=[[0, grey], [1, grey]],
+        showscale=False,
+        name="exactly 0",
+        **cells,
+    )
 
 
 def _log10(values: np.ndarray) -> np.ndarray:

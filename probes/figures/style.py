@@ -143,9 +143,7 @@ def token_axis(
         "range": [-0.5, n - 0.5],
         "showgrid": False,
         "zeroline": False,
-        "title": {
-            "text": title or ("token" if every == 1 else f"token (every {every}th labelled)")
-        },
+        "title": {"text": title or ("token" if every == 1 else f"token (one in {every} labelled)")},
     }
     # Slanted only when the labels would not fit side by side at 800 px.
     upright = axis == "y" or sum(len(s) * 7 + 8 for s in short) < 640

@@ -164,14 +164,16 @@ def test_long_prompts_are_labelled_sparsely():
     figure = style.new_figure("")
     style.token_axis(figure, ["word"] * 200)
     assert len(figure.layout.xaxis.tickvals) <= 64
-    assert "every 4th" in figure.layout.xaxis.title.text
+    assert "one in 4" in figure.layout.xaxis.title.text
 
 
-def test_log_grid_leaves_zero_blank_and_ticks_in_the_values_own_unit():
+def test_log_grid_tells_zero_from_undefined_and_ticks_in_the_values_own_unit():
     figure = style.new_figure("")
     values = np.array([[0.0, 1e-6], [1e-3, np.nan]])
     token_grid(figure, values, ["a", "b"], name="step", log=True)
-    trace = figure.data[0]
+    zeros, trace = figure.data
+    np.testing.assert_array_equal(np.isnan(zeros.z), [[False, True], [True, True]])
+    assert zeros.colorscale[0][1] == zeros.colorscale[1][1] == style.palette("light").zero
     assert np.isnan(trace.z[0, 0]) and np.isnan(trace.z[1, 1])
     assert trace.z[0, 1] == -6 and trace.z[1, 0] == -3
     assert list(trace.colorbar.ticktext) == [f"10<sup>{p}</sup>" for p in (-6, -5, -4, -3)]
