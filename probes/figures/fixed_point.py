@@ -208,10 +208,14 @@ def _axes(
 
 
 def _log_axis(result: FixedPoint, metric: str) -> dict[str, Any]:
-    """Whole decades where there are several, else 1, 2, 5 written out."""
+    """Whole decades where there are several, else numbers written out."""
     shown = [r.metric(metric) for r in (result, result.control) if r is not None]
+    if metric == "direction":
+        shown.append(np.array([result.thresholds["resolution"]]))
     low, high = span([np.log10(v[np.isfinite(v) & (v > 0)]) for v in shown])
     decades = 0.0 if low is None or high is None else high - low
+    if decades < 0.8:
+        return {"type": "log", "nticks": 5, "tickformat": "~g"}
     if decades < 2:
         return {"type": "log", "dtick": "D2", "tickformat": "~g"}
     return {"type": "log", "dtick": int(np.ceil(decades / 5)), "exponentformat": "power"}

@@ -168,6 +168,29 @@ def test_no_limit_has_a_reason(iterated, tiny_model):
     assert np.isfinite(short.direction).all()
 
 
+def test_a_token_lost_only_in_the_long_run_has_no_limit_and_the_others_keep_theirs(iterated):
+    def f(h, k):
+        h = h / 2 + STARTS[2].to(h.dtype)
+        if k == 19:
+            h[0, 1] = float("nan")
+        return h
+
+    result = run(iterated(f, STARTS), 8)
+    assert (result.diverged_at == -1).all() and np.isfinite(result.direction).all()
+    assert np.isnan(result.limit_direction[:, 0, 1]).all() and np.isnan(result.limit_step[0, 1])
+    assert np.isfinite(result.limit_direction[:, 0, [0, 2]]).all()
+    assert "not finite from iteration 20 of 32" in result.limit_reason
+
+
+def test_a_token_that_overflows_only_in_the_long_run_has_no_limit(iterated):
+    """Its state is finite there, so that only the check on size can tell."""
+    growth = torch.tensor([[1.0], [1e20], [1.0]], dtype=torch.float64)
+    result = run(iterated(lambda h, k: h * growth, STARTS), 4)
+    assert np.isnan(result.limit_readout[:, 0, 1]).all()
+    assert np.isfinite(result.limit_readout[:, 0, [0, 2]]).all()
+    assert "too large to square from iteration 8 of 16 in float64" in result.limit_reason
+
+
 def test_half_precision_is_measured_against_a_limit_it_cannot_freeze_at(tiny_model):
     model = tiny_model(AbbieD()).to(torch.bfloat16)
     result = fixed_point(model, [[1, 2, 3]], 12, control=False)
