@@ -13,7 +13,7 @@ _SHARED = {
     "headingFontWeights": "[600, 600, 600]",
     "baseRadius": "0.35rem",
     "showSidebarBorder": True,
-    "paddingTop": "1rem",
+    "paddingTop": "0rem",
     "paddingBottom": "2rem",
     "metricValueFontSize": "1.4rem",
 }
@@ -22,6 +22,7 @@ _LIGHT = {
     "backgroundColor": "#ffffff",
     "secondaryBackgroundColor": "#f4f5f7",
     "textColor": "#1f2430",
+    "codeTextColor": "#1f2430",
     "borderColor": "#dfe2e8",
 }
 _DARK = {
@@ -29,6 +30,7 @@ _DARK = {
     "backgroundColor": "#0e1117",
     "secondaryBackgroundColor": "#181d27",
     "textColor": "#e6e9ef",
+    "codeTextColor": "#e6e9ef",
     "borderColor": "#2b3240",
 }
 

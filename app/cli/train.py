@@ -102,7 +102,9 @@ def command(
 
     from abbie_lens.training import TrainConfig, train
 
-    final = train(TrainConfig.from_dict(settings))
+    run = TrainConfig.from_dict(settings)
+    run.looped_config(d_vocab=1)  # a model that cannot be built is told before the text is read
+    final = train(run)
     evaluation = json.loads((final / "evaluation.json").read_text(encoding="utf-8"))
     if json_output:
         typer.echo(json.dumps({"model": str(final), "heldout": evaluation}))

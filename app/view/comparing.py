@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import summary
 from app.view import downloads, figures, plain, scales
 from app.view.source import LiveSource
+from probes import Result
+from probes.figures import labels
 
 PROMPT = "He shut the door, and they walked together down the road to the village without a word"
-LOOKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+HEIGHT = 430
+WIDTH = 420
+"""About what one side has at 1440 pixels; the grid shortens its cell texts to it."""
+
+
+def _alone(fixed: Any) -> Any:
+    """Without the random weights beside: here the other model is what it is compared with."""
+    return dataclasses.replace(fixed, control=None)
+
+
+Prepare = Callable[[Any], Result]
+LOOKS: dict[str, tuple[str, str, Prepare, dict[str, Any]]] = {
+    "loss": ("Loss by depth", "halting", lambda h: h.sweep("fixed_k"), {"metric": "nll"}),
+    "lens": ("Lens", "lens", lambda lens: lens, {"width": WIDTH}),
     "direction": (
-        "Direction of the state",
-        "fixed_point",
-        {"view": "tokens", "metric": "direction"},
+        "Direction step", "fixed_point", _alone, {"view": "tokens", "metric": "direction"},
     ),
-    "norm": ("Norm of the state", "fixed_point", {"view": "norm"}),
-    "lens": ("Lens: probability of the top token", "lens", {"metric": "probability"}),
-    "nll": ("Lens: NLL of the next token", "lens", {"metric": "nll"}),
-    "halting": ("Halting: exit step (KL rule)", "halting", {"rule": "kl"}),
-    "paths": ("Trajectories", "trajectories", {"view": "paths"}),
-}
+    "norm": ("Norm of the state", "fixed_point", _alone, {"view": "norm"}),
+    "halting": ("Exit steps, KL rule", "halting", lambda h: h.at("kl"), {"view": "map"}),
+    "paths": ("Trajectories", "trajectories", lambda t: t, {"view": "paths"}),
+}  # fmt: skip
 
 
-def show(left: LiveSource, right: LiveSource) -> None:
+def show(left: LiveSource, right: LiveSource, look: str) -> None:
     """The chosen figure for both sides, its downloads, and a table of both runs' numbers."""
-    look = st.selectbox(
-        "Figure", list(LOOKS), format_func=lambda name: LOOKS[name][0], key="look",
-        bind="query-params",
-    )  # fmt: skip
-    title, kind, view = LOOKS[look]
-    results = [side.result(kind) for side in (left, right)]
-    drawn = [result.figure(theme=figures.theme(), **view) for result in results]
+    title, kind, prepare, view = LOOKS[look]
+    results = [prepare(side.result(kind)) for side in (left, right)]
+    drawn = [_narrow(result.figure(theme=figures.theme(), **view), result) for result in results]
     scales.share(*drawn)
-    for column, name, side, result, figure in zip(
-        st.columns(2), ("left", "right"), (left, right), results, drawn, strict=True
+    for column, name, result, figure in zip(
+        st.columns(2), ("left", "right"), results, drawn, strict=True
     ):
         with column:
-            st.markdown(f"**{plain.markdown(Path(side.model).name)}**")
             figures.draw(figure, f"compare-{name}", f"{title}, {name}")
             downloads.buttons(result, f"{look}-{name}")
-    st.dataframe(numbers(left, right), hide_index=True)
+    st.dataframe(numbers(left, right), hide_index=True, row_height=28)
+
+
+def _narrow(figure: go.Figure, result: Result) -> go.Figure:
+    """For half a page: lower, and with a subtitle that is not cut off."""
+    name, prompt = labels.escape(result.model.name), labels.prompt_label(result.tokens[0], 28)
+    figure.update_layout(title_subtitle_text=f"{name} · r = {result.n_iters} · {prompt}")
+    return figures.fit(figure, HEIGHT)
 
 
 def numbers(left: LiveSource, right: LiveSource) -> dict[str, list[str]]:

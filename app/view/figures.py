@@ -22,10 +22,42 @@ def theme() -> str:
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
-def show(result: Result, key: str, **view: Any) -> None:
-    """The result's figure and its download buttons."""
-    draw(result.figure(theme=theme(), **view), key, alt=result.title)
+def show(result: Result, key: str, height: int | None = None, **view: Any) -> None:
+    """The result's figure, at most `height` pixels high, and its download buttons."""
+    figure = result.figure(theme=theme(), **view)
+    draw(figure if height is None else fit(figure, height), key, alt=result.title)
     downloads.buttons(result, key)
+
+
+def fit(figure: go.Figure, height: int) -> go.Figure:
+    """Lower a figure to `height` pixels, its legend as far below the top edge as it was."""
+    own = figure.layout.height or 450
+    if own <= height:
+        return figure
+    legend = figure.layout.legend
+    if legend.yref == "container" and legend.y is not None:
+        legend.y = 1 - (1 - legend.y) * own / height
+    return figure.update_layout(height=height)
+
+
+def with_cells(figure: go.Figure) -> go.Figure:
+    """Let the cells of a selectable grid be clicked.
+
+    The invisible markers take over the cells' hover, since Plotly fires no click where there is none,
+    and a ring shows which one is chosen.
+    """
+    grid = next(trace for trace in figure.data if trace.type == "heatmap")
+    figure.update_traces(
+        selector={"name": "cells"},
+        text=[text for row in grid.customdata for text in row],
+        hovertemplate="%{text}<extra></extra>",
+        hoverinfo=None,
+        marker={"opacity": 0, "color": "rgba(0,0,0,0)", "line": {"width": 2, "color": "#ffffff"}},
+        selected_marker_opacity=1,
+        unselected_marker_opacity=0,
+    )
+    grid.update(hoverinfo="skip", hovertemplate=None)
+    return figure
 
 
 def draw(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:

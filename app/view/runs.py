@@ -16,22 +16,25 @@ from probes import Result
 
 def model(name: str) -> Any:
     """The model called `name` (bundled name, folder or hub id), loaded once for all visitors."""
-    return _load(name, _stamp(name))
+    return _load(name, _stamp(name))[0]
 
 
 def analysis(kind: str, name: str, text: str, n_iters: int, /, **options: Any) -> Result:
     """Result of one analysis of one prompt. Errors: InputError for an empty prompt."""
     if not text.strip():
         raise InputError("The prompt is empty: type some text in the sidebar.")
-    loaded = model(name)
-    # The weights alone do not say which model: the same ones run in another loop are another.
-    checkpoint = (loaded.info().weight_hash, json.dumps(loaded.cfg.to_dict(), sort_keys=True))
+    loaded, checkpoint = _load(name, _stamp(name))
     return _analyse(kind, loaded, checkpoint, text, n_iters, tuple(sorted(options.items())))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model…")
-def _load(name: str, stamp: tuple[float, ...]) -> Any:
-    return abbie_lens.load(name)
+def _load(name: str, stamp: tuple[float, ...]) -> tuple[Any, tuple[str, str]]:
+    """The model, and what tells its runs from another's.
+
+    The weights alone do not: the same ones run in another loop are another model.
+    """
+    loaded = abbie_lens.load(name)
+    return loaded, (loaded.info().weight_hash, json.dumps(loaded.cfg.to_dict(), sort_keys=True))
 
 
 # Results are frozen and their arrays read-only, so one object serves every session without copies.

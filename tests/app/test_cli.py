@@ -101,7 +101,7 @@ def test_diagnose_json_is_alone_on_stdout_and_agrees_with_the_model(diagnosed, m
     tokens = model.to_tokens("the cat <b> sat")
     best = int(model(tokens, n_iters=5)[0, -1].argmax())
     assert told["prediction"][0]["id"] == best
-    nll = float(model(tokens, n_iters=5, return_type="loss"))
+    nll = model(tokens, n_iters=5, return_type="loss").item()
     assert told["nll"]["5"] == pytest.approx(nll, rel=1e-4)
     assert sum(told["fixed_point"]["verdicts"]["trained"].values()) == told["n_tokens"]
 

@@ -84,9 +84,9 @@ def test_overview_shows_what_the_model_predicts(dashboard, model_folders):
     logits = model(model.to_tokens(TEXT), n_iters=4)[0, -1]
     probability, best = logits.softmax(-1).max(-1)
     table = at.dataframe[0].value
-    assert table["probability"][0] == pytest.approx(float(probability), rel=1e-5)
+    assert table["probability"][0] == pytest.approx(probability.item(), rel=1e-5)
     assert table["token"][0] == probes.figures.labels.visible(model.to_str_tokens(best[None])[0])
-    nll = float(model(model.to_tokens(TEXT), n_iters=4, return_type="loss"))
+    nll = model(model.to_tokens(TEXT), n_iters=4, return_type="loss").item()
     shown = {metric.label: metric.value for metric in at.metric}
     assert float(shown["NLL of the prompt at r = 4"]) == pytest.approx(nll, abs=0.01)
 
@@ -220,12 +220,12 @@ def test_compare_puts_both_models_on_the_same_scales(dashboard, model_folders):
     assert [c.split(":")[0] for c in table.columns[1:]] == ["left", "right"]
     for column, folder in zip(table.columns[1:], model_folders, strict=True):
         model = load(folder)
-        nll = float(model(model.to_tokens(TEXT), n_iters=4, return_type="loss"))
+        nll = model(model.to_tokens(TEXT), n_iters=4, return_type="loss").item()
         assert float(table[column][1]) == pytest.approx(nll, abs=0.002)
 
 
 def test_compare_two_prompts(dashboard):
-    at = dashboard("compare.py", query={"compare": "Another prompt", "prompt_b": "the mat"})
+    at = dashboard("compare.py", query={"compare": "Another prompt", "prompt_b": "the mat", "look": "Lens"})
     assert_calm(at)
     left, right = (figure["layout"]["xaxis"]["ticktext"] for figure in figures(at))
     assert len(left) > len(right)

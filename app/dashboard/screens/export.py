@@ -8,8 +8,8 @@ from app.view import bundles, notices, page
 
 page.header(
     "How do I keep, share or reopen this run?",
-    "A bundle is a folder with tables (Parquet), states (safetensors), settings (manifest.json) and a "
-    "report that opens in any browser. It can be looked at without the model.",
+    "A bundle holds tables (Parquet), states (safetensors), settings and a report for any browser; it "
+    "opens without the model.",
 )
 source = page.source()
 keep, reopen = st.columns(2, gap="large")

@@ -18,25 +18,26 @@ METRICS = {
 
 page.header(
     "Do the states settle?",
-    "Distances between successive states h, beside the same architecture with random weights: what "
-    "both share is the architecture's doing, not something the model learned.",
+    "Distances between successive states h. What random weights do as well is the architecture, not "
+    "the training.",
 )
 fixed: FixedPoint = page.source().result("fixed_point")  # type: ignore[assignment]
 
 left, right = st.columns([2, 1], vertical_alignment="bottom")
 view = left.segmented_control(
     "View", list(VIEWS), default="distances", required=True, format_func=VIEWS.get, key="fixed_view",
-    bind="query-params",
+    bind="query-params", label_visibility="collapsed",
 )  # fmt: skip
 options = {}
 if view == "tokens":
     options["metric"] = right.selectbox(
-        "Distance", list(METRICS), format_func=METRICS.get, key="distance", bind="query-params"
-    )
+        "Distance", list(METRICS), format_func=METRICS.get, key="distance", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
 main, beside = st.columns([3, 1])
 with beside:
-    settings = st.expander("Where a verdict begins")
-    with settings:
+    numbers = st.container()
+    with st.expander("Where a verdict begins"):
         chosen = {
             "decay": st.slider(
                 "Settles: steps shrink faster than k to the power −", 0.5, 5.0,
@@ -54,7 +55,7 @@ with beside:
 fixed = fixed.judge(**chosen)
 with main:
     figures.show(fixed, "fixed-points", view=view, **options)
-with beside:
+with numbers:
     tables.verdicts(fixed)
     tables.last_steps(fixed)
     if fixed.limit_reason:

@@ -8,8 +8,8 @@ from probes import Halting
 
 page.header(
     "When could each token have stopped?",
-    "One deep run is replayed: a rule looks at every token after every iteration and stops it as "
-    "soon as its value crosses the threshold τ. Moving τ does not run the model again.",
+    "One run to depth r is replayed: a rule stops a token at the first iteration at which its value "
+    "crosses the threshold τ.",
 )
 halting: Halting = page.source().result("halting")  # type: ignore[assignment]
 titles = {rule["name"]: rule["title"] for rule in halting.rules}
@@ -33,7 +33,7 @@ outcome = halting.at(name, threshold)
 
 main, beside = st.columns([3, 1])
 with main:
-    figures.show(outcome, "halting", view="map")
+    figures.show(outcome, "halting", height=560, view="map")
 with beside:
     st.metric(
         "Iterations per token", f"{outcome.mean_steps:.2f} of {halting.n_iters}",

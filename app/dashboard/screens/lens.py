@@ -17,29 +17,34 @@ KINDS = {"tail": "Tail lens", "logit": "Logit lens"}
 
 page.header(
     "What would the model say if it stopped here?",
-    "Each column is a token of the prompt, each row one more iteration k, from k = 0 (no Body yet) "
-    "upward. A cell shows the most probable next token; click one for its candidates.",
+    "Columns are tokens, rows iterations k (0: the Head alone). A cell shows the most probable next "
+    "token; click it for more.",
 )
 left, right = st.columns([1, 2], vertical_alignment="bottom")
 kind = left.segmented_control(
     "Read-out", list(KINDS), default="tail", required=True, format_func=KINDS.get, key="lens",
-    bind="query-params",
+    bind="query-params", label_visibility="collapsed",
     help="The tail lens is the model's own read-out. The logit lens skips the Tail's blocks.",
 )  # fmt: skip
 metric = right.selectbox(
-    "Colour", list(METRICS), format_func=METRICS.get, key="colour", bind="query-params"
-)
+    "Colour", list(METRICS), format_func=lambda name: f"Colour: {METRICS[name]}", key="colour",
+    bind="query-params", label_visibility="collapsed",
+)  # fmt: skip
 lens: Lens = page.source().result("lens", kind=kind)  # type: ignore[assignment]
 
 main, beside = st.columns([3, 1])
+drawn = lens.figure(theme=figures.theme(), metric=metric, selectable=True)
 with main:
     clicked = figures.draw(
-        lens.figure(theme=figures.theme(), metric=metric, selectable=True),
+        figures.with_cells(figures.fit(drawn, 580)),
         "lens-grid", lens.title, on_select="rerun", selection_mode="points",
     )  # fmt: skip
     figures.downloads.buttons(lens, "lens")
 chosen = [point["customdata"] for point in clicked.selection.points if "customdata" in point]
-k, position = map(int, chosen[0]) if chosen else (lens.n_iters, len(lens.tokens[0]) - 1)
+last = lens.n_iters, len(lens.tokens[0]) - 1
+k, position = map(int, chosen[0]) if chosen else last
+if k > last[0] or position > last[1]:
+    k, position = last  # chosen in a larger grid, before the prompt or r changed
 with beside:
     tables.candidates(lens, k, position)
 with st.expander("How the rank of the prediction moves"):

@@ -7,17 +7,17 @@ from probes import FixedPoint, Halting, Lens
 
 page.header(
     "What does the model say, and what do its iterations do?",
-    "The same Body is applied r times to every token. Columns are tokens, rows are iterations k; a "
-    "cell shows the most probable next token if the model stopped there.",
+    "One Body is applied r times to every token. Below: the most probable next token after each "
+    "token, if the model stopped after k iterations.",
 )
 source = page.source()
 lens: Lens = source.result("lens", kind="tail")  # type: ignore[assignment]
 fixed: FixedPoint = source.result("fixed_point")  # type: ignore[assignment]
 halting: Halting = source.result("halting")  # type: ignore[assignment]
 
+cards.row(lens, fixed, halting)
 main, beside = st.columns([3, 1])
 with main:
-    figures.show(lens, "overview", metric="probability")
+    figures.show(lens, "overview", height=500, metric="probability")
 with beside:
     tables.candidates(lens, lens.n_iters, len(lens.tokens[0]) - 1)
-cards.row(lens, fixed, halting)

@@ -11,8 +11,8 @@ SITES = ["loop.hook_state", "loop.hook_readout", "body.0.hook_resid_post", "body
 
 page.header(
     "What can be read from the states, and from when on?",
-    "A linear classifier is fitted on the states of each iteration, on whole documents it is not "
-    "tested on. Probes find much in anything: only what lies above the baselines was computed.",
+    "A linear classifier per iteration, tested on documents it has not seen. Only what lies above the "
+    "baselines is news.",
 )
 source = page.source()
 if not isinstance(source, LiveSource):
@@ -20,7 +20,7 @@ if not isinstance(source, LiveSource):
     st.stop()
 
 with st.form("probe", border=False):
-    first, second, third = st.columns([3, 3, 1], vertical_alignment="bottom")
+    first, second, third = st.columns([4, 3, 1], vertical_alignment="bottom")
     label = first.selectbox(
         "Read this from each token's state", list(LABELS), key="label", bind="query-params",
         format_func=lambda name: f"{name.replace('_', ' ')}: {LABELS[name].description}",

@@ -9,12 +9,12 @@ VIEWS = {"paths": "Paths", "orbits": "Orbits", "waterfall": "Waterfall"}
 
 page.header(
     "Where do the states go?",
-    "All states of all tokens and iterations, projected on their principal components. A path leads "
-    "from h₀, the Head's output, to h at iteration r.",
+    "Every state of every token, projected on the principal components of all. A path leads from h₀, "
+    "the Head's output, to h at r.",
 )
 view = st.segmented_control(
     "View", list(VIEWS), default="paths", required=True, format_func=VIEWS.get, key="view",
-    bind="query-params",
+    bind="query-params", label_visibility="collapsed",
     help="Paths: every token on pairs of components. Orbits: each token around its own mean. "
     "Waterfall: one component over token × iteration.",
 )  # fmt: skip
