@@ -25,6 +25,7 @@ FREE_ON_RESUME = frozenset(
         "checkpoint_every",
         "eval_windows",
         "final_n_iters",
+        "final_windows",
         "threads",
         "compile",
         "micro_batch_size",
@@ -83,7 +84,9 @@ class TrainConfig:
     eval_windows: int = 64
     """Held-out windows of each periodic evaluation."""
     final_n_iters: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Depths of the final evaluation, over the whole held-out text."""
+    """Depths of the final evaluation."""
+    final_windows: int | None = None
+    """Evenly spaced held-out windows of the final evaluation; None takes the whole text."""
     export_dtype: str | None = None
     """dtype of the weights in final/; None keeps the model's."""
     trackers: tuple[str, ...] = field(default=())

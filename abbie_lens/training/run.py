@@ -176,10 +176,14 @@ class _Run:
             )
 
     def export(self) -> Path:
-        """Evaluate on all held-out text and save the model with its card; once."""
+        """Evaluate on held-out text and save the model with its card; once."""
         final = self.out / "final"
         if self.main and not final.is_dir():
-            result = self._heldout(self.config.final_n_iters, progress=self._report_evaluation)
+            result = self._heldout(
+                self.config.final_n_iters,
+                max_windows=self.config.final_windows,
+                progress=self._report_evaluation,
+            )
             model = self.trainer.model
             settings = training_metrics(self.config, model, self.trainer.n_steps)
             partial = self.out / ".final"
