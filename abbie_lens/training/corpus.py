@@ -92,10 +92,11 @@ def _hub_documents(source: str) -> Iterator[str]:
     if not name:
         raise InputError(f"data={source!r} names no dataset; expected hf:ID[:CONFIG[:SPLIT]]")
     try:
-        rows = load_dataset(name, config or None, split=split or "train", streaming=True)
-    except Exception as error:  # `datasets` raises its own, hub and network errors alike
-        raise InputError(f"data={source!r} can't be opened: {error}") from error
-    for row in rows:
-        if "text" not in row:
-            raise InputError(f'data={source!r} has no "text" column, only {sorted(row)}')
-        yield row["text"]
+        for row in load_dataset(name, config or None, split=split or "train", streaming=True):
+            if "text" not in row:
+                raise InputError(f'data={source!r} has no "text" column, only {sorted(row)}')
+            yield row["text"] or ""
+    except InputError:
+        raise
+    except Exception as error:  # `datasets` raises its own, the hub's and the network's errors
+        raise InputError(f"data={source!r} can't be read: {error}") from error

@@ -34,6 +34,12 @@ def test_datasets_source(tmp_path, monkeypatch):
     (tmp_path / "set" / "test.jsonl").write_text('{"text": "t"}\n')
     assert list(read_documents(f"hf:{tmp_path / 'set'}")) == ["a", "b"]
     assert list(read_documents(f"hf:{tmp_path / 'set'}::test")) == ["t"]
+    with pytest.raises(InputError, match="nosplit"):
+        list(read_documents(f"hf:{tmp_path / 'set'}::nosplit"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "train.jsonl").write_text('{"body": "a"}\n')
+    with pytest.raises(InputError, match=r'no "text" column, only .*body'):
+        list(read_documents(f"hf:{tmp_path / 'other'}"))
 
 
 @pytest.mark.parametrize(
