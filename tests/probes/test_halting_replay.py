@@ -132,6 +132,8 @@ def test_padding_changes_nothing_and_is_left_out(model, tokens, replay):
     outcome = both.at("kl", 0.05)
     assert outcome.histogram.sum() == 15 and (outcome.exit_step[0, 6:] == -1).all()
     assert len(outcome.to_frame()) == 15 and len(both.to_frame()) == 15 * (R + 1)
+    assert outcome.mean_nll_exit == pytest.approx(np.nanmean(outcome.nll_exit))
+    assert outcome.mean_steps_scored == outcome.exit_step[~np.isnan(outcome.nll_exit)].mean()
     assert outcome.n_diverged == 0 and outcome.mean_steps == outcome.to_frame()["exit_step"].mean()
 
 
