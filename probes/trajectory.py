@@ -139,7 +139,5 @@ def _fit(samples: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray
     pca = PCA(min(n_components, *samples.shape), svd_solver="full").fit((samples - mean) / spread)
     explained = np.asarray(pca.explained_variance_ratio_)
     kept = explained > np.finfo(float).eps
-    components = np.asarray(pca.components_)[kept]
-    largest = np.abs(components).argmax(1)
-    signs = np.sign(components[np.arange(len(components)), largest])
-    return mean, components * signs[:, None], explained[kept]
+    # scikit-learn makes the largest loading of each component positive, so signs are reproducible.
+    return mean, np.asarray(pca.components_)[kept], explained[kept]
