@@ -1,0 +1,115 @@
+"""Every benchmark with its target, and what running one gives."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from benchmarks import inference, shapes, training
+from benchmarks.peers import UnavailableError
+from benchmarks.report import Row
+from benchmarks.shapes import Shape
+from benchmarks.timing import Pairs
+
+TIME, SPEED = "ratio of times", "ratio of tokens/s"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A ratio with a target, and the function that measures it."""
+
+    name: str
+    target: float
+    better: str
+    """"lower" or "higher"."""
+    unit: str
+    measure: Callable[[Shape, int], Pairs]
+    shape: Shape = shapes.CPU
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine has the device."""
+        return self.shape.device != "cuda" or torch.cuda.is_available()
+
+
+_CPU = (
+    Benchmark("forward_vs_transformers", 1.02, "lower", TIME, inference.forward_vs_transformers),
+    Benchmark("states_capture", 1.05, "lower", TIME, inference.states_capture),
+    Benchmark("resid_capture", 1.08, "lower", TIME, inference.resid_capture),
+    Benchmark("resid_capture_vs_nnsight", 1.00, "lower", TIME, inference.resid_capture_vs_nnsight),
+    Benchmark("resid_capture_vs_bridge", 0.72, "lower", TIME, inference.resid_capture_vs_bridge),
+    Benchmark("full_capture_vs_bridge", 0.90, "lower", TIME, inference.full_capture_vs_bridge),
+    Benchmark("training_vs_plain", 0.97, "higher", SPEED, training.training_vs_plain),
+)
+_GPU = tuple(
+    Benchmark(f"gpu_{b.name}", b.target, b.better, b.unit, b.measure, shapes.GPU) for b in _CPU
+)
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU)}
+
+
+def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
+    """One row of results.json, measured in this process; `value` is None where that can't be done here."""
+    benchmark = BENCHMARKS[name]
+    shape = benchmark.shape if shape is None else shape
+    what = (benchmark.measure.__doc__ or "").splitlines()[0]
+    try:
+        if shape.device == "cuda" and not benchmark.runs_here:
+            raise UnavailableError("this machine has no CUDA device")
+        timed = benchmark.measure(shape, pairs)
+    except UnavailableError as reason:
+        return _row(benchmark, None, f"{what} Not measured: {reason}. {shape}.")
+    ratios = timed.speed_ratios if benchmark.unit == SPEED else timed.time_ratios
+    detail = f"{what} {_spread(timed, ratios)} {shape}. {_machine(shape.device)}."
+    return _row(benchmark, round(float(np.median(ratios)), 4), detail)
+
+
+def run_apart(name: str, pairs: int, shape: Shape | None = None) -> Row:
+    """`run` in a fresh process: no benchmark meets the heap, or the patches, that another left behind."""
+    if not BENCHMARKS[name].runs_here:
+        return run(name, pairs, shape)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(run, name, pairs, shape).result()
+
+
+def _row(benchmark: Benchmark, value: float | None, detail: str) -> Row:
+    return {
+        "name": benchmark.name,
+        "value": value,
+        "target": benchmark.target,
+        "better": benchmark.better,
+        "unit": benchmark.unit,
+        "detail": detail,
+    }
+
+
+def _machine(device: str) -> str:
+    """Processor, cores, threads and versions."""
+    processor = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return (
+        f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, "
+        f"torch {torch.__version__}, Python {platform.python_version()}"
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _spread(timed: Pairs, ratios: np.ndarray) -> str:
+    low, high = np.percentile(ratios, [25, 75])
+    return (
+        f"Median of {len(ratios)} pairs, quartiles {low:.3f} to {high:.3f}, "
+        f"range {ratios.min():.3f} to {ratios.max():.3f}; median times "
+        f"{1e3 * np.median(timed.ours):.1f} ms and {1e3 * np.median(timed.theirs):.1f} ms."
+    )
