@@ -67,7 +67,7 @@ def windows(
     for number in order.tolist():
         if n_tokens >= max_tokens and len({w.document for w in found}) >= LEAST_DOCUMENTS:
             break
-        text = documents[number][: share * _CHARACTERS_PER_TOKEN]
+        text = documents[int(number)][: share * _CHARACTERS_PER_TOKEN]
         if not text.strip():
             continue
         ids = model.to_tokens(text, prepend_bos=False)[0].tolist()[:share]

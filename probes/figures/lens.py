@@ -178,6 +178,7 @@ def _overlay(fig: go.Figure, n_rows: int, n_tokens: int) -> None:
 
     They carry the cells' hover text: whatever catches the click also catches the pointer.
     """
+    cells: Any = fig.data[0]
     y, x = np.indices((n_rows, n_tokens)).reshape(2, -1)
     fig.add_scatter(
         x=x,
@@ -185,7 +186,7 @@ def _overlay(fig: go.Figure, n_rows: int, n_tokens: int) -> None:
         mode="markers",
         marker={"symbol": "square", "size": max(6, 600 // n_tokens), "opacity": 0},
         customdata=np.stack([y, x], 1),
-        text=np.asarray(fig.data[0].customdata, dtype=object).ravel(),
+        text=np.asarray(cells.customdata, dtype=object).ravel(),
         hovertemplate="%{text}<extra></extra>",
         name="cells",
         showlegend=False,
