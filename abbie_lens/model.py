@@ -128,10 +128,9 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         """
         if return_type not in RETURN_TYPES:
             raise InputError(f"return_type={return_type!r}: expected one of {RETURN_TYPES}.")
-        tokens, attention_mask = self.as_tokens(input, attention_mask)
         with self.lock:
             state = self.begin(
-                tokens,
+                input,
                 n_iters,
                 attention_mask=attention_mask,
                 initial_state=initial_state,
@@ -144,7 +143,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             logits = self._readout(state)[0]
         if return_type == "logits":
             return logits
-        loss = next_token_nll(logits, tokens, attention_mask, loss_per_token)
+        loss = next_token_nll(logits, state.tokens, state.attention_mask, loss_per_token)
         return loss if return_type == "loss" else (logits, loss)
 
     # -- the stages they are made of ---------------------------------------------------------------------

@@ -114,10 +114,12 @@ def _check_tokens(tokens: Tensor, d_vocab: int) -> None:
             f"input: token ids of shape {tuple(tokens.shape)} and type {tokens.dtype}; "
             "expected integers [batch, pos], not empty."
         )
-    if not torch.compiler.is_compiling() and (tokens.min() < 0 or tokens.max() >= d_vocab):
+    if torch.compiler.is_compiling():
+        return
+    low, high = torch.stack(tokens.aminmax()).tolist()  # one wait for the device, not two
+    if low < 0 or high >= d_vocab:
         raise InputError(
-            f"input: token ids from {int(tokens.min())} to {int(tokens.max())}; "
-            f"the vocabulary has 0 to {d_vocab - 1}."
+            f"input: token ids from {low} to {high}; the vocabulary has 0 to {d_vocab - 1}."
         )
 
 
