@@ -13,6 +13,7 @@ _SHAPE = {"d_model": 192, "n_heads": 6, "n_ctx": 256}
 _MODEL = (
     "d_model",
     "n_heads",
+    "d_mlp",
     "n_ctx",
     "n_head_blocks",
     "n_body_blocks",
@@ -51,6 +52,7 @@ def command(
     ] = None,
     d_model: Annotated[int | None, typer.Option(help="Width.  [192]")] = None,
     n_heads: Annotated[int | None, typer.Option(help="Attention heads.  [6]")] = None,
+    d_mlp: Annotated[int | None, typer.Option(help="MLP width.  [8/3 of the width]")] = None,
     n_ctx: Annotated[int | None, typer.Option(help="Tokens of context.  [256]")] = None,
     n_head_blocks: Annotated[int | None, typer.Option(help="Blocks of the Head.  [1]")] = None,
     n_body_blocks: Annotated[int | None, typer.Option(help="Blocks of the Body.  [2]")] = None,
