@@ -38,6 +38,7 @@ def test_two_processes_equal_one(settings, losses, tmp_path, project_root):
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("(world size, windows each): {(2, 4)}") == 2, done.stdout
+    # two processes share the pipe: their lines may interleave
+    assert done.stdout.count("{(2, 4)}") == 2, done.stdout
     train(settings(tmp_path / "one", train_tokens=8 * 23 * 6), on_progress=lambda now: None)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
