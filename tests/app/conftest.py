@@ -21,7 +21,7 @@ def model_folders(tmp_path_factory, tiny_model, tiny_tokenizer) -> tuple[Path, P
     folders = []
     for loop in (AbbieD(), AbbieC()):
         model = tiny_model(
-            loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=f"tiny-{loop.family}"
+            loop, tokenizer=tiny_tokenizer, d_vocab=300, n_ctx=256, model_name=f"tiny-{loop.family}"
         )
         folders.append(model.save_pretrained(parent / f"tiny-{loop.family}"))
     return folders[0], folders[1]
