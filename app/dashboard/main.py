@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 # A file of ours: Streamlit fetches an icon named by a word from the network.
 st.set_page_config(page_title="abbie-lens", page_icon=HERE / "icon.svg", layout="wide")
 st.logo(HERE / "logo.svg", size="large")
+st.html(HERE / "narrow.css")
 settings = Settings.from_env()
 page = st.navigation(PAGES)
 
