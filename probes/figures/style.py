@@ -89,7 +89,7 @@ def subtitle(result: Any, batch: int | None = 0) -> str:
     return f"{labels.escape(result.model.name)} · r = {result.n_iters} · {prompt}"
 
 
-def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 112) -> go.Figure:
+def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 88) -> go.Figure:
     """Write `text` (the formula) under the axes, wrapped; `below` is what the x axis takes, in px."""
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
     fig.add_annotation(
