@@ -199,8 +199,15 @@ def fixed_point(
     settings = vars(verdicts.Thresholds(**chosen))
     beside = None
     if control:
-        beside = _run(model.randomized(seed), inputs, denominator, limit_times, settings, None)
+        beside = _run(_control(model, seed), inputs, denominator, limit_times, settings, None)
     return _run(model, inputs, denominator, limit_times, settings, beside)
+
+
+def _control(model: Any, seed: int) -> Any:
+    """Fresh weights; of the next seed if `model` itself is untrained and was made from this one."""
+    fresh = model.randomized(seed)
+    same = fresh.info().weight_hash == model.info().weight_hash
+    return model.randomized(seed + 1) if same else fresh
 
 
 def _run(

@@ -94,9 +94,7 @@ def _zeros(values: np.ndarray, cells: dict[str, Any], grey: str) -> go.Heatmap:
 
 def _log10(values: np.ndarray) -> np.ndarray:
     positive = np.isfinite(values) & (values > 0)
-    return np.log10(
-        np.where(positive, values, np.nan), where=positive, out=np.full(values.shape, np.nan)
-    )
+    return np.log10(values, where=positive, out=np.full(values.shape, np.nan))
 
 
 def span(

@@ -282,6 +282,13 @@ def test_control_is_the_same_analysis_of_fresh_weights(tiny_model):
     assert fixed_point(model, [[1, 2, 3]], 5, control=False).control is None
 
 
+def test_an_untrained_model_is_not_its_own_control(tiny_model):
+    model = tiny_model(AbbieD(), seed=3)
+    result = fixed_point(model, [[1, 2, 3]], 4, seed=3)
+    assert result.control is not None
+    assert result.control.model.weight_hash == model.randomized(4).info().weight_hash
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_is_nan_and_changes_no_token(tiny_model, side):
     model = tiny_model(AbbieD())

@@ -137,8 +137,13 @@ def test_saving_never_overwrites_unasked_and_leaves_no_pieces(result, tmp_path, 
         result.save(path)
     with pytest.raises(InputError, match=r"\.docx"):
         result.save(tmp_path / "table.docx")
-    monkeypatch.setattr(Probe, "to_frame", lambda self: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def interrupted(frame, file, **options):
+        file.write_text("batch,posi")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         result.save(path, overwrite=True)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
