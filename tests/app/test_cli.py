@@ -189,8 +189,10 @@ def test_interrupt_ends_quietly_with_130(tmp_path, model_folders):
     running = subprocess.Popen(
         [*PYTHON, "diagnose", "--model", str(model_folders[0]), "--out", str(tmp_path / "out")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    time.sleep(1.0)  # it waits for its text
+    time.sleep(2.0)  # it waits for its text
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=20)
     assert running.returncode == 130
@@ -213,3 +215,29 @@ def test_train_writes_a_model_that_loads(tmp_path, command):
     assert model.cfg.loop.residual == "literal" and model.cfg.d_model == 16
     code, _, err = command("train", "--data", "x", "--out", str(tmp_path / "run"))
     assert code == 1 and "resume" in err
+
+
+def test_defaults_told_in_the_help_are_those_of_training():
+    """The help is written without importing torch, so the numbers stand there a second time."""
+    import dataclasses
+    import inspect
+    import re
+
+    from abbie_lens.config import LoopedConfig
+    from abbie_lens.training import TrainConfig
+    from app.cli import train
+
+    real = {
+        field.name: field.default
+        for config in (LoopedConfig, TrainConfig)
+        for field in dataclasses.fields(config)
+    } | train._SHAPE
+    told = 0
+    for name, parameter in inspect.signature(train.command).parameters.items():
+        help_ = parameter.annotation
+        match = re.search(r"\[([\d.]+)( million)?\]", str(help_))
+        if match and name in real:
+            value = float(match[1]) * (1e6 if match[2] else 1)
+            assert value == real[name], name
+            told += 1
+    assert told >= 15
