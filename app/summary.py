@@ -30,9 +30,10 @@ def of(results: Mapping[str, Result]) -> dict[str, Any]:
     )
 
 
-def prediction(lens: Lens, k: int = -1, position: int = -1) -> list[dict[str, Any]]:
-    """Most probable next tokens after the last token, after k iterations (r by default)."""
-    pairs = zip(lens.top_ids[k, 0, position], lens.top_probabilities[k, 0, position], strict=True)
+def prediction(lens: Lens) -> list[dict[str, Any]]:
+    """Most probable next tokens after the last token of the first sequence, at depth r."""
+    last = np.flatnonzero(lens.valid[0])[-1]
+    pairs = zip(lens.top_ids[-1, 0, last], lens.top_probabilities[-1, 0, last], strict=True)
     return [
         {"id": int(i), "token": lens.token(i), "probability": float(p)} for i, p in pairs if i >= 0
     ]

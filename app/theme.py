@@ -38,6 +38,7 @@ _DARK = {
 def options() -> dict[str, object]:
     """Streamlit's `theme.*` options, light and dark."""
     found: dict[str, object] = {f"theme.{name}": value for name, value in _SHARED.items()}
+    found["theme.sidebar.paddingTop"] = "1rem"
     for mode, colors in (("light", _LIGHT), ("dark", _DARK)):
         found |= {f"theme.{mode}.{name}": value for name, value in colors.items()}
     return found

@@ -14,7 +14,7 @@ RULE = "kl"
 
 def row(lens: Lens, fixed: FixedPoint, halting: Halting) -> None:
     """One card for each question the pages answer in full."""
-    first, second, third, fourth = st.columns(4)
+    first, second, third, fourth = st.columns([3, 5, 3, 3])
     with first.container(border=True, height="stretch"):
         _verdict(fixed)
     with second.container(border=True, height="stretch"):
@@ -28,26 +28,26 @@ def row(lens: Lens, fixed: FixedPoint, halting: Halting) -> None:
 def _verdict(fixed: FixedPoint) -> None:
     verdicts = summary.fixed_point(fixed)["verdicts"]
     trained = verdicts["trained"]
-    n_tokens = sum(trained.values())
-    most = max(trained, key=lambda verdict: trained[verdict]) if trained else "undefined"
-    st.metric("Most tokens", most, help="What the direction of the state does; see Fixed points.")
-    st.caption(f"{_counts(trained)} of {n_tokens}; random weights: {_counts(verdicts['random'])}")
+    st.metric(
+        "Most states",
+        max(trained, key=lambda verdict: trained[verdict]) if trained else "undefined",
+        help="What the direction of the state does over the iterations; see Fixed points.",
+    )
+    control = f" · random weights: {_counts(verdicts['random'])}" if "random" in verdicts else ""
+    st.caption(_counts(trained) + control)
 
 
 def _distances(fixed: FixedPoint) -> None:
     steps = summary.fixed_point(fixed)["last_step"]
-    st.metric(
-        "Last step, direction",
-        _number(steps["direction"]["trained"]),
-        help="Median over tokens of ‖u(h_r) − u(h_{r−1})‖, u(x) = x/‖x‖. In small print: the other "
-        "distances, and the same for random weights.",
-    )
     st.caption(
-        "; ".join(
-            f"{metric} {_number(run['trained'])} (random {_number(run['random'])})"
-            for metric, run in steps.items()
-        )
+        "The last step, median over tokens",
+        help="‖h_r − h_{r−1}‖ raw, relative to ‖h_{r−1}‖, between directions, and after the final "
+        "norm; see Fixed points.",
     )
+    lines = ["| |" + "|".join(steps) + "|", "|:--|" + "--:|" * len(steps)]
+    for weights in next(iter(steps.values())):
+        lines.append(f"|{weights}|" + "|".join(f"{steps[m][weights]:.2g}" for m in steps) + "|")
+    st.caption("\n".join(lines))
 
 
 def _exits(halting: Halting) -> None:
@@ -57,22 +57,18 @@ def _exits(halting: Halting) -> None:
         f"{outcome.mean_steps:.1f} of {halting.n_iters}",
         help=f"{outcome.rule['formula']}, τ = {outcome.threshold:g}; see Halting.",
     )
-    st.caption(
-        f"{outcome.agreement:.0%} of tokens keep the top token of full depth; "
-        f"{outcome.n_never_fired} never stop"
-    )
+    st.caption(f"{outcome.agreement:.0%} keep the top token of full depth")
 
 
 def _loss(lens: Lens) -> None:
     nll = summary.nll(lens)
-    trained = min(lens.model.trained_n_iters, lens.n_iters)
     st.metric(
-        f"NLL of the prompt at r = {lens.n_iters}",
+        f"NLL at r = {lens.n_iters}",
         _number(nll[-1]),
-        help="Mean negative log-likelihood of the prompt's own next tokens, in nats; lower is better.",
+        help="Mean negative log-likelihood in nats of the prompt's own next tokens; lower is better.",
     )
-    shown = sorted({0, 1, trained, 4, 8} & set(range(lens.n_iters)))
-    st.caption(", ".join(f"k={k} {_number(nll[k])}" for k in shown) or "one iteration only")
+    shown = sorted({0, 1, 2, 4, 8} & set(range(lens.n_iters)))
+    st.caption(" · ".join(f"k={k} {_number(nll[k])}" for k in shown) or "one iteration only")
 
 
 def _counts(verdicts: dict[str, int]) -> str:
@@ -80,4 +76,4 @@ def _counts(verdicts: dict[str, int]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "undefined"
+    return f"{value:.2f}" if math.isfinite(value) else "undefined"

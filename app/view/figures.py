@@ -41,23 +41,25 @@ def fit(figure: go.Figure, height: int) -> go.Figure:
 
 
 def with_cells(figure: go.Figure) -> go.Figure:
-    """Let the cells of a selectable grid be clicked.
+    """Let the cells of a selectable grid be clicked, and ring the chosen one.
 
-    The invisible markers take over the cells' hover, since Plotly fires no click where there is none,
-    and a ring shows which one is chosen.
+    The invisible markers take over the cells' hover, since Plotly fires no click where there is none.
+    They are small and reach far: among points, Plotly takes the nearest, which is the cell's own
+    wherever it is clicked, but overlapping markers would all count as hit.
     """
     grid = next(trace for trace in figure.data if trace.type == "heatmap")
+    line = {"width": 2, "color": "#ffffff"}
     figure.update_traces(
         selector={"name": "cells"},
         text=[text for row in grid.customdata for text in row],
         hovertemplate="%{text}<extra></extra>",
         hoverinfo=None,
-        marker={"opacity": 0, "color": "rgba(0,0,0,0)", "line": {"width": 2, "color": "#ffffff"}},
-        selected_marker_opacity=1,
+        marker={"size": 6, "opacity": 0, "color": "rgba(0,0,0,0)", "line": line},
+        selected_marker={"size": 18, "opacity": 1},
         unselected_marker_opacity=0,
     )
     grid.update(hoverinfo="skip", hovertemplate=None)
-    return figure
+    return figure.update_layout(hoverdistance=200)
 
 
 def draw(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -16,8 +17,7 @@ def candidates(lens: Lens, k: int, position: int) -> None:
     cell = (k, 0, position)
     where = "the Head alone (k = 0)" if k == 0 else f"{k} iteration{'s' * (k > 1)}"
     st.markdown(f"**After {where}**")
-    st.caption(f"at token {position}:")
-    st.text(plain.token(lens.tokens[0][position]))
+    st.text(f"at token {position}:  {plain.token(lens.tokens[0][position])}")
     st.dataframe(
         top_tokens(lens, k, position),
         hide_index=True,
@@ -33,6 +33,11 @@ def candidates(lens: Lens, k: int, position: int) -> None:
         f"{lens.kl_to_final[cell]:.3g} nats. Rank of the actual next token: {_whole(rank)} "
         f"(a random token: {_whole(random)})."
     )
+
+
+def positions(lens: Lens) -> list[int]:
+    """Positions of the first sequence that hold a token, in the order in which figures show them."""
+    return [int(p) for p in np.flatnonzero(lens.valid[0])]
 
 
 def top_tokens(lens: Lens, k: int, position: int) -> pd.DataFrame:

@@ -27,7 +27,7 @@ with keep, st.container(border=True):
 with reopen, st.container(border=True):
     st.markdown("**Open a saved run**")
     upload = st.file_uploader("A bundle as .zip", type="zip", key="upload")
-    if upload is not None and st.button("Open", key="open_bundle", type="primary"):
+    if upload is not None and st.button("Open this bundle", key="open_bundle", type="primary"):
         with notices.calm("This bundle cannot be opened"):
             bundles.open_zip(upload.name, upload.getvalue())
             st.rerun()

@@ -40,12 +40,13 @@ with main:
         "lens-grid", lens.title, on_select="rerun", selection_mode="points",
     )  # fmt: skip
     figures.downloads.buttons(lens, "lens")
-chosen = [point["customdata"] for point in clicked.selection.points if "customdata" in point]
-last = lens.n_iters, len(lens.tokens[0]) - 1
-k, position = map(int, chosen[0]) if chosen else last
-if k > last[0] or position > last[1]:
-    k, position = last  # chosen in a larger grid, before the prompt or r changed
+chosen = [(int(point["y"]), int(point["x"])) for point in clicked.selection.points]
+shown = tables.positions(lens)
+k, column = chosen[0] if chosen else (lens.n_iters, len(shown) - 1)
+if k > lens.n_iters or column >= len(shown):
+    # Chosen in a larger grid, before the prompt or r changed.
+    k, column = lens.n_iters, len(shown) - 1
 with beside:
-    tables.candidates(lens, k, position)
+    tables.candidates(lens, k, shown[column])
 with st.expander("How the rank of the prediction moves"):
-    figures.show(lens, "lens-ranks", view="ranks", position=position if chosen else None)
+    figures.show(lens, "lens-ranks", view="ranks", position=column if chosen else None)

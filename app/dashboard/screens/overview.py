@@ -20,4 +20,4 @@ main, beside = st.columns([3, 1])
 with main:
     figures.show(lens, "overview", height=500, metric="probability")
 with beside:
-    tables.candidates(lens, lens.n_iters, len(lens.tokens[0]) - 1)
+    tables.candidates(lens, lens.n_iters, tables.positions(lens)[-1])
