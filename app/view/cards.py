@@ -44,10 +44,13 @@ def _distances(fixed: FixedPoint) -> None:
         help="‖h_r − h_{r−1}‖ raw, relative to ‖h_{r−1}‖, between directions, and after the final "
         "norm; see Fixed points.",
     )
-    lines = ["| |" + "|".join(steps) + "|", "|:--|" + "--:|" * len(steps)]
-    for weights in next(iter(steps.values())):
-        lines.append(f"|{weights}|" + "|".join(f"{steps[m][weights]:.2g}" for m in steps) + "|")
-    st.caption("\n".join(lines))
+    runs = list(next(iter(steps.values())))
+    st.dataframe(
+        {"weights": runs}
+        | {metric: [f"{steps[metric][run]:.2g}" for run in runs] for metric in steps},
+        hide_index=True,
+        row_height=26,
+    )
 
 
 def _exits(halting: Halting) -> None:

@@ -29,7 +29,7 @@ def _alone(fixed: Any) -> Any:
 
 Prepare = Callable[[Any], Result]
 LOOKS: dict[str, tuple[str, str, Prepare, dict[str, Any]]] = {
-    "loss": ("Loss by depth", "halting", lambda h: h.sweep("fixed_k"), {"metric": "nll"}),
+    "loss": ("Loss by depth", "halting", lambda h: h.sweep("kl"), {"metric": "nll"}),
     "lens": ("Lens", "lens", lambda lens: lens, {"width": WIDTH}),
     "direction": (
         "Direction step", "fixed_point", _alone, {"view": "tokens", "metric": "direction"},
@@ -52,13 +52,17 @@ def show(left: LiveSource, right: LiveSource, look: str) -> None:
         with column:
             figures.draw(figure, f"compare-{name}", f"{title}, {name}")
             downloads.buttons(result, f"{look}-{name}")
+            st.caption(plain.markdown(result.formula))
     st.dataframe(numbers(left, right), hide_index=True, row_height=28)
 
 
 def _narrow(figure: go.Figure, result: Result) -> go.Figure:
-    """For half a page: lower, and with a subtitle that is not cut off."""
+    """For half a page: lower, a short subtitle, and no caption, which is set for a whole page."""
     name, prompt = labels.escape(result.model.name), labels.prompt_label(result.tokens[0], 28)
     figure.update_layout(title_subtitle_text=f"{name} · r = {result.n_iters} · {prompt}")
+    for caption in figure.select_annotations({"name": "caption"}):
+        figure.update_layout(margin_b=-caption.yshift)
+        caption.visible = False
     return figures.fit(figure, HEIGHT)
 
 

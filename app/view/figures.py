@@ -8,7 +8,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.view import downloads
-from probes import Result
+from probes import Lens, Result
+
+_MOST_TEXTS = 20
+"""Columns of a grid whose cells hold three letters in a window 800 pixels wide."""
 
 _CONFIG = {
     "displaylogo": False,
@@ -24,9 +27,14 @@ def theme() -> str:
 
 def show(result: Result, key: str, height: int | None = None, **view: Any) -> None:
     """The result's figure, at most `height` pixels high, and its download buttons."""
-    figure = result.figure(theme=theme(), **view)
-    draw(figure if height is None else fit(figure, height), key, alt=result.title)
+    draw(of(result, height, **view), key, alt=result.title)
     downloads.buttons(result, key)
+
+
+def of(result: Result, height: int | None = None, **view: Any) -> go.Figure:
+    """The result's figure in the visitor's theme, at most `height` pixels high."""
+    figure = result.figure(theme=theme(), **view)
+    return figure if height is None else fit(figure, height)
 
 
 def fit(figure: go.Figure, height: int) -> go.Figure:
@@ -60,6 +68,11 @@ def with_cells(figure: go.Figure) -> go.Figure:
     )
     grid.update(hoverinfo="skip", hovertemplate=None)
     return figure.update_layout(hoverdistance=200)
+
+
+def grid_key(lens: Lens, key: str) -> str:
+    """A key that tells the style sheet whether the cells are too narrow for text in a narrow window."""
+    return f"{key}-dense" if int(lens.valid[0].sum()) > _MOST_TEXTS else key
 
 
 def draw(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:

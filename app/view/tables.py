@@ -27,12 +27,16 @@ def candidates(lens: Lens, k: int, position: int) -> None:
             )
         },
     )
-    rank, random = lens.target_rank[cell], lens.random_rank[cell]
-    st.caption(
-        f"Entropy {lens.entropy[cell]:.2f} nats; KL to the prediction at r: "
-        f"{lens.kl_to_final[cell]:.3g} nats. Rank of the actual next token: {_whole(rank)} "
-        f"(a random token: {_whole(random)})."
-    )
+    values = [
+        f"Entropy {lens.entropy[cell]:.2f} nats",
+        f"KL to the prediction at r: {lens.kl_to_final[cell]:.3g} nats",
+    ]
+    if lens.target_rank[cell] == lens.target_rank[cell]:
+        values.append(
+            f"rank of the prompt's own next token: {lens.target_rank[cell]:.0f} "
+            f"(of a random token: {lens.random_rank[cell]:.0f})"
+        )
+    st.caption("; ".join(values) + ".")
 
 
 def positions(lens: Lens) -> list[int]:
@@ -47,10 +51,6 @@ def top_tokens(lens: Lens, k: int, position: int) -> pd.DataFrame:
     rows = [(plain.token(lens.token(i)), float(p)) for i, p in zip(ids, probabilities, strict=True)]
     kept = [row for row, i in zip(rows, ids, strict=True) if i >= 0]
     return pd.DataFrame(kept, columns=["token", "probability"])
-
-
-def _whole(rank: float) -> str:
-    return f"{rank:.0f}" if rank == rank else "none"
 
 
 def verdicts(fixed: FixedPoint) -> None:

@@ -85,11 +85,11 @@ def subtitle(result: Any, batch: int | None = 0) -> str:
     """ "model · r = 16 · “prompt…”", escaped, for any result."""
     n = len(result.tokens)
     many = batch is None and n > 1
-    prompt = f"{n} sequences" if many else labels.prompt_label(result.tokens[batch or 0])
+    prompt = f"{n} sequences" if many else labels.prompt_label(result.tokens[batch or 0], 40)
     return f"{labels.escape(result.model.name)} · r = {result.n_iters} · {prompt}"
 
 
-def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 88) -> go.Figure:
+def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 80) -> go.Figure:
     """Write `text` (the formula) under the axes, wrapped; `below` is what the x axis takes, in px."""
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
     fig.add_annotation(

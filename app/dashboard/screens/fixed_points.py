@@ -23,7 +23,7 @@ page.header(
 )
 fixed: FixedPoint = page.source().result("fixed_point")  # type: ignore[assignment]
 
-left, right = st.columns([2, 1], vertical_alignment="bottom")
+left, right = st.columns([2, 1], vertical_alignment="center")
 view = left.segmented_control(
     "View", list(VIEWS), default="distances", required=True, format_func=VIEWS.get, key="fixed_view",
     bind="query-params", label_visibility="collapsed",
@@ -54,7 +54,7 @@ with beside:
         }  # fmt: skip
 fixed = fixed.judge(**chosen)
 with main:
-    figures.show(fixed, "fixed-points", view=view, **options)
+    figures.show(fixed, "fixed-points", height=630, view=view, **options)
 with numbers:
     tables.verdicts(fixed)
     tables.last_steps(fixed)

@@ -20,7 +20,7 @@ page.header(
     "Columns are tokens, rows iterations k (0: the Head alone). A cell shows the most probable next "
     "token; click it for more.",
 )
-left, right = st.columns([1, 2], vertical_alignment="bottom")
+left, right = st.columns([1, 2], vertical_alignment="center")
 kind = left.segmented_control(
     "Read-out", list(KINDS), default="tail", required=True, format_func=KINDS.get, key="lens",
     bind="query-params", label_visibility="collapsed",
@@ -33,11 +33,11 @@ metric = right.selectbox(
 lens: Lens = page.source().result("lens", kind=kind)  # type: ignore[assignment]
 
 main, beside = st.columns([3, 1])
-drawn = lens.figure(theme=figures.theme(), metric=metric, selectable=True)
+drawn = figures.of(lens, 580, metric=metric, selectable=True)
 with main:
     clicked = figures.draw(
-        figures.with_cells(figures.fit(drawn, 580)),
-        "lens-grid", lens.title, on_select="rerun", selection_mode="points",
+        figures.with_cells(drawn), figures.grid_key(lens, "lens-grid"), lens.title,
+        on_select="rerun", selection_mode="points",
     )  # fmt: skip
     figures.downloads.buttons(lens, "lens")
 chosen = [(int(point["y"]), int(point["x"])) for point in clicked.selection.points]

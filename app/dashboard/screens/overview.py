@@ -18,6 +18,8 @@ halting: Halting = source.result("halting")  # type: ignore[assignment]
 cards.row(lens, fixed, halting)
 main, beside = st.columns([3, 1])
 with main:
-    figures.show(lens, "overview", height=500, metric="probability")
+    drawn = figures.of(lens, 500, metric="probability")
+    figures.draw(drawn, figures.grid_key(lens, "overview"), lens.title)
+    figures.downloads.buttons(lens, "lens")
 with beside:
     tables.candidates(lens, lens.n_iters, tables.positions(lens)[-1])
