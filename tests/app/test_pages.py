@@ -83,7 +83,7 @@ def test_overview_shows_what_the_model_predicts(dashboard, model_folders):
     model = load(model_folders[0])
     logits = model(model.to_tokens(TEXT), n_iters=4)[0, -1]
     probability, best = logits.softmax(-1).max(-1)
-    table = at.dataframe[0].value
+    table = next(t.value for t in at.dataframe if "probability" in t.value)
     assert table["probability"][0] == pytest.approx(probability.item(), rel=1e-5)
     assert table["token"][0] == probes.figures.labels.visible(model.to_str_tokens(best[None])[0])
     nll = model(model.to_tokens(TEXT), n_iters=4, return_type="loss").item()
