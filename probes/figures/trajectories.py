@@ -63,7 +63,10 @@ def paths(
         draw_paths(fig, scores, tokens, positions, (a, b), theme, row=1, col=i + 1, bar=i == 0)
         if position is not None:
             draw_bold(fig, scores[:, position], (a, b), theme, row=1, col=i + 1)
-        fig.update_xaxes(title_text=component_name(result, a), nticks=5, row=1, col=i + 1)
+        # Slanted tick labels would run into the caption of a narrow figure.
+        fig.update_xaxes(
+            title_text=component_name(result, a), nticks=4, tickangle=0, row=1, col=i + 1
+        )
         anchor = "x" if i == 0 else f"x{i + 1}"
         square = {"scaleanchor": anchor, "scaleratio": 1, "nticks": 6}
         fig.update_yaxes(title_text=component_name(result, b), **square, row=1, col=i + 1)
