@@ -45,12 +45,11 @@ def _distances(fixed: FixedPoint) -> None:
         "norm; see Fixed points.",
     )
     runs = list(next(iter(steps.values())))
-    st.dataframe(
-        {"weights": runs}
-        | {metric: [f"{steps[metric][run]:.2g}" for run in runs] for metric in steps},
-        hide_index=True,
-        row_height=26,
-    )
+    with st.container(horizontal=True, gap="small"):
+        st.caption("  \n".join(["\u00a0", *runs]), width="content")
+        for metric, step in steps.items():
+            values = [f"{step[run]:.2g}" for run in runs]
+            st.caption("  \n".join([f"**{metric}**", *values]), width="content")
 
 
 def _exits(halting: Halting) -> None:

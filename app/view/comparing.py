@@ -17,7 +17,7 @@ from probes import Result
 from probes.figures import labels
 
 PROMPT = "He shut the door, and they walked together down the road to the village without a word"
-HEIGHT = 430
+HEIGHT = 390
 WIDTH = 420
 """About what one side has at 1440 pixels; the grid shortens its cell texts to it."""
 
@@ -52,8 +52,8 @@ def show(left: LiveSource, right: LiveSource, look: str) -> None:
         with column:
             figures.draw(figure, f"compare-{name}", f"{title}, {name}")
             downloads.buttons(result, f"{look}-{name}")
-            st.caption(plain.markdown(result.formula))
-    st.dataframe(numbers(left, right), hide_index=True, row_height=28)
+    st.caption(plain.markdown(results[0].formula))
+    st.dataframe(numbers(left, right), hide_index=True, row_height=26)
 
 
 def _narrow(figure: go.Figure, result: Result) -> go.Figure:

@@ -225,9 +225,7 @@ def test_compare_puts_both_models_on_the_same_scales(dashboard, model_folders):
 
 
 def test_compare_two_prompts(dashboard):
-    at = dashboard(
-        "compare.py", query={"compare": "Another prompt", "prompt_b": "the mat", "look": "Lens"}
-    )
+    at = dashboard("compare.py", query={"compare": "prompt", "prompt_b": "the mat", "look": "Lens"})
     assert_calm(at)
     left, right = (figure["layout"]["xaxis"]["ticktext"] for figure in figures(at))
     assert len(left) > len(right)

@@ -17,8 +17,8 @@ if not isinstance(source, LiveSource):
 
 first, second, third = st.columns([2, 3, 2], vertical_alignment="bottom")
 what = first.segmented_control(
-    "On the right", ["model", "prompt"], default="model", required=True, key="compare",
-    format_func={"model": "Another model", "prompt": "Another prompt"}.get, bind="query-params",
+    "On the right, another", ["model", "prompt"], default="model", required=True, key="compare",
+    bind="query-params",
 )  # fmt: skip
 if what == "model":
     names = sidebar.model_names(Settings.from_env())

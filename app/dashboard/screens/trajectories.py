@@ -21,7 +21,7 @@ view = st.segmented_control(
 found: Trajectories = page.source().result("trajectories")  # type: ignore[assignment]
 main, beside = st.columns([3, 1])
 with main:
-    figures.show(found, "trajectories", view=view)
+    figures.show(found, "trajectories", height=640, view=view)
 with beside:
     st.markdown("**Share of the variance**")
     st.dataframe(
