@@ -14,7 +14,7 @@ RULE = "kl"
 
 def row(lens: Lens, fixed: FixedPoint, halting: Halting) -> None:
     """One card for each question the pages answer in full."""
-    first, second, third, fourth = st.columns([3, 5, 3, 3])
+    first, second, third, fourth = st.columns([3, 5.6, 3, 3])
     with first.container(border=True, height="stretch"):
         _verdict(fixed)
     with second.container(border=True, height="stretch"):
@@ -45,8 +45,8 @@ def _distances(fixed: FixedPoint) -> None:
         "norm; see Fixed points.",
     )
     runs = list(next(iter(steps.values())))
-    with st.container(horizontal=True, gap="small"):
-        st.caption("  \n".join(["\u00a0", *runs]), width="content")
+    with st.container(horizontal=True, wrap=False, gap="xsmall"):
+        st.caption("  \n".join(["**weights**", *runs]), width="content")
         for metric, step in steps.items():
             values = [f"{step[run]:.2g}" for run in runs]
             st.caption("  \n".join([f"**{metric}**", *values]), width="content")
@@ -55,9 +55,9 @@ def _distances(fixed: FixedPoint) -> None:
 def _exits(halting: Halting) -> None:
     outcome = halting.at(RULE)
     st.metric(
-        "Mean exit step, KL rule",
+        "Exit step, KL rule",
         f"{outcome.mean_steps:.1f} of {halting.n_iters}",
-        help=f"{outcome.rule['formula']}, τ = {outcome.threshold:g}; see Halting.",
+        help=f"Mean over tokens; {outcome.rule['formula']}, τ = {outcome.threshold:g}; see Halting.",
     )
     st.caption(f"{outcome.agreement:.0%} keep the top token of full depth")
 
@@ -69,7 +69,7 @@ def _loss(lens: Lens) -> None:
         _number(nll[-1]),
         help="Mean negative log-likelihood in nats of the prompt's own next tokens; lower is better.",
     )
-    shown = sorted({0, 1, 2, 4, 8} & set(range(lens.n_iters)))
+    shown = sorted({0, 2, 4, 8} & set(range(lens.n_iters)))
     st.caption(" · ".join(f"k={k} {_number(nll[k])}" for k in shown) or "one iteration only")
 
 
