@@ -3,6 +3,8 @@
 import pytest
 
 from abbie_lens import load
+from app.view import bundles
+from app.view.source import LiveSource
 from probes.figures import labels
 
 from .test_pages import assert_calm, figures, texts
@@ -65,3 +67,13 @@ def test_token_labels_spell_the_prompt_out(dashboard, prompt, model_folders):
         assert labels.escape(labels.visible(token, 14)) in tick
         # The only markup in a tick is our own grey for special tokens.
         assert "<" not in tick.removeprefix('<span style="color:#8a92a0">').removesuffix("</span>")
+
+
+def test_the_text_of_an_opened_bundle_is_never_markup(dashboard, model_folders, tmp_path):
+    prompt = " ".join(ODD.values())
+    content = bundles.build(LiveSource(str(model_folders[0]), prompt, 2), "**x** <b>")
+    at = dashboard("overview.py", bundle=str(bundles.unpack(content, tmp_path)))
+    assert_calm(at)
+    assert prompt[:20] in at.sidebar.code[0].value
+    for element in [*at.markdown, *at.caption]:
+        assert not any(raw in element.value for raw in RAW)
