@@ -13,7 +13,8 @@ from abbie_lens.errors import ConfigError, nearest
 from abbie_lens.loops.base import LoopFamily
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
-NORMALIZATIONS = ("RMS", "LN")
+NORMALIZATIONS = ("RMS", "RMSPre", "LN")
+NORM_PLACEMENTS = ("pre", "sandwich_stream")
 POSITIONS = ("rotary", "standard")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -46,11 +47,18 @@ class LoopedConfig:
     act_fn: str = "silu"
     gated_mlp: bool = True
     normalization_type: str = "RMS"
+    """RMS and LN have learned weights; RMSPre has none."""
+    norm_placement: str = "pre"
+    """Where a block's norms stand: `pre`, or `sandwich_stream` with norms on the stream itself."""
     positional_embedding_type: str = "rotary"
     rotary_base: float = 10000.0
     use_bias: bool = False
     """Biases in attention and MLP projections."""
     tie_word_embeddings: bool = True
+    embed_scale: float = 1.0
+    """Factor on the token embeddings where they enter the network."""
+    output_logits_soft_cap: float = 0.0
+    """c > 0 bounds the logits: c tanh(logits / c)."""
     eps: float = 1e-6
     initializer_range: float = 0.02
     seed: int | None = None
@@ -98,6 +106,16 @@ class LoopedConfig:
             self.normalization_type,
             NORMALIZATIONS,
         )
+        _require(
+            self.norm_placement in NORM_PLACEMENTS,
+            "norm_placement",
+            self.norm_placement,
+            NORM_PLACEMENTS,
+        )
+        for name in ("embed_scale", "output_logits_soft_cap", "initializer_range", "eps"):
+            _require(
+                _is_number(value := getattr(self, name)) and value >= 0, name, value, "a number >= 0"
+            )
         _require(
             self.positional_embedding_type in POSITIONS,
             "positional_embedding_type",
@@ -163,6 +181,10 @@ class LoopedConfig:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value < float("inf")
 
 
 def _require(ok: bool, name: str, value: object, allowed: object) -> None:

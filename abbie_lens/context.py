@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from abbie_lens.components.positions import rotary_table
-from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError
+
+if TYPE_CHECKING:
+    from abbie_lens.config import LoopedConfig
+
 
 Slot = tuple[str | int, ...]
 KVCache = dict[Slot, tuple[Tensor, Tensor]]
-"""Keys and values by slot (stage, iteration, block); each [batch, pos, kv_head, d_head]."""
+"""Keys and values by slot (stage, iteration, block); each [batch, pos, kv_head, d_head].
+
+A loop may keep pairs of its own here, [batch, pos, ...] under ("loop", ...); ("run", n_iters) holds the
+positions of all tokens so far.
+"""
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """A halted token serves its keys and values of the iteration before: K <- m K + (1 - m) K_before."""
+
+    active: Tensor
+    """[batch, pos] True where a token still computes its own."""
+    before: Mapping[int, tuple[Tensor, Tensor]]
+    """Keys and values of these tokens one iteration ago, by block."""
+    now: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """The same of this iteration, written while the blocks run."""
+
+    def __call__(self, slot: Slot, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values [batch, pos, kv_head, d_head] that this application serves."""
+        block = int(slot[-1])
+        if block in self.before:
+            own = self.active[..., None, None]
+            k, v = (x.where(own, old) for x, old in zip((k, v), self.before[block], strict=True))
+        self.now[block] = (k, v)
+        return k, v
 
 
 @dataclass(frozen=True)
@@ -29,10 +59,16 @@ class Context:
     """cos and sin, each [batch or 1, pos, 1, d_head]; None for learned positions."""
     kv: KVCache | None = None
     """Written in place while a stage runs on a private copy; None when nothing is cached."""
+    reuse: Reuse | None = None
+    """Set by loops in which halted tokens serve old keys and values."""
+
+    def replace(self, **changes: Any) -> Context:
+        """A copy with the named fields changed."""
+        return dataclasses.replace(self, **changes)
 
     def private(self) -> Context:
         """A copy whose cache may be written without changing the State it came from."""
-        return self if self.kv is None else dataclasses.replace(self, kv=dict(self.kv))
+        return self if self.kv is None else self.replace(kv=dict(self.kv))
 
 
 def make_context(
@@ -41,12 +77,19 @@ def make_context(
     attention_mask: Tensor | None,
     past: KVCache | None,
     dtype: torch.dtype,
+    n_iters: int,
 ) -> Context:
     """The context of new tokens [batch, pos] after those in `past`.
 
-    Errors: InputError for more positions than the model has, or a mask of another shape.
+    Errors: InputError for more positions than the model has, a mask of another shape, or a `past` of
+    another depth.
     """
-    n_past = next(iter(past.values()))[0].shape[1] if past else 0
+    run: Slot = ("run", n_iters)
+    if past and run not in past:
+        raise InputError(
+            f"n_iters={n_iters}: the cache was filled at another depth; one generation has one n_iters."
+        )
+    n_past = past[run][0].shape[1] if past else 0
     batch, n_new = tokens.shape
     if n_past + n_new > cfg.n_ctx:
         raise InputError(
@@ -62,7 +105,10 @@ def make_context(
     if cfg.positional_embedding_type == "rotary":
         rotary = rotary_table(positions, cfg.head_width, cfg.rotary_base, dtype)
     mask = allowed(attention_mask, n_past, n_new, tokens.device)
-    return Context(positions, mask, rotary, None if past is None else dict(past))
+    if past is None:
+        return Context(positions, mask, rotary)
+    all_positions = torch.cat([past[run][0], positions], dim=1) if past else positions
+    return Context(positions, mask, rotary, {**past, run: (all_positions, all_positions)})
 
 
 def position_ids(

@@ -9,15 +9,21 @@ _NO_TARGET = -100
 
 
 def next_token_nll(
-    logits: Tensor, tokens: Tensor, attention_mask: Tensor | None = None, per_token: bool = False
+    logits: Tensor,
+    tokens: Tensor,
+    attention_mask: Tensor | None = None,
+    per_token: bool = False,
+    counted: Tensor | None = None,
 ) -> Tensor:
     """-log p(tokens[t+1] | tokens[..t]) in nats: the mean over real tokens (NaN if there is none), or
-    [batch, pos - 1] with NaN at padding."""
+    [batch, pos - 1] with NaN at padding. `counted` [batch, pos] leaves out tokens that need not be predicted."""
     # The last position is ignored instead of cut off: slicing would copy all logits, and again backward.
     targets = F.pad(tokens[:, 1:], (0, 1), value=_NO_TARGET)
     if attention_mask is not None:
         real = attention_mask[:, 1:].bool() & attention_mask[:, :-1].bool()
         targets = targets.masked_fill(~F.pad(real, (0, 1)), _NO_TARGET)
+    if counted is not None:
+        targets = targets.masked_fill(~F.pad(counted[:, 1:], (0, 1)), _NO_TARGET)
     nll = F.cross_entropy(
         logits.flatten(0, 1).float(),
         targets.flatten(),

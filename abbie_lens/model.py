@@ -27,7 +27,7 @@ from abbie_lens.hooks.access import AddressedRootModule
 from abbie_lens.hooks.points import Clock, Site
 from abbie_lens.info import ModelInfo
 from abbie_lens.lock import RunLock
-from abbie_lens.loops import Advance, encode
+from abbie_lens.loops import Advance, Start
 from abbie_lens.losses import next_token_nll
 from abbie_lens.state import State
 from abbie_lens.text import TextMixin
@@ -53,19 +53,21 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         self.cfg, self.tokenizer = cfg, tokenizer
         self.name = cfg.model_name
         self.lock, self.clock = RunLock(), Clock()
-        self.embed = Embed(cfg.d_vocab, cfg.d_model)
+        self.embed = Embed(cfg.d_vocab, cfg.d_model, cfg.embed_scale)
         self.pos_embed = (
             PosEmbed(cfg.n_ctx, cfg.d_model)
             if cfg.positional_embedding_type == "standard"
             else None
         )
-        self.head = Stack(cfg, "head", cfg.n_head_blocks)
-        self.body = Stack(cfg, "body", cfg.n_body_blocks)
-        self.tail = Stack(cfg, "tail", cfg.n_tail_blocks)
+        self.head = Stack(cfg, "head", cfg.n_head_blocks, self.clock)
+        self.body = Stack(cfg, "body", cfg.n_body_blocks, self.clock)
+        self.tail = Stack(cfg, "tail", cfg.n_tail_blocks, self.clock)
         self.loop = LoopParts(cfg.loop.parts(cfg))
         self.ln_final = make_norm(cfg.normalization_type, cfg.d_model, cfg.eps)
         own = nn.Parameter(torch.empty(0 if cfg.tie_word_embeddings else cfg.d_vocab, cfg.d_model))
-        self.unembed = Unembed(self.embed.weight if cfg.tie_word_embeddings else own)
+        self.unembed = Unembed(
+            self.embed.weight if cfg.tie_word_embeddings else own, cfg.output_logits_soft_cap
+        )
         initialise(self, cfg)
         self.to(cfg.torch_dtype)
         self.setup()
@@ -86,7 +88,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
 
         `attention_mask` [batch, past + pos] marks padding (left or right) with 0. `past` holds keys and values
         of earlier tokens; an empty dict starts a cache. `initial_state` [batch, pos, d_model] and `seed` are for
-        families that draw h_0. Errors: InputError.
+        families that draw h_0. Errors: InputError; DepthError for a depth that the loop refuses.
         """
         tokens, attention_mask = self.as_tokens(tokens, attention_mask)
         n_iters = self.depth(n_iters)
@@ -94,10 +96,21 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             raise InputError(
                 f"initial_state, seed: {self.cfg.loop.family} draws no initial state; replace the whole State to restart from another."
             )
+        expected = (*tokens.shape, self.cfg.d_model)
+        if initial_state is not None and initial_state.shape != expected:
+            raise InputError(
+                f"initial_state: shape {tuple(initial_state.shape)}; expected [batch, pos, d_model] = {expected}."
+            )
         with self.lock:
             self.check_asked(n_iters)
             self.clock.n_iters, self.clock.iteration = n_iters, 0
-            return self._begin(tokens, n_iters, attention_mask, past)
+            context = make_context(self.cfg, tokens, attention_mask, past, self.dtype, n_iters)
+            x = self.embed(tokens)
+            if self.pos_embed is not None:
+                x = x + self.pos_embed(context.positions)
+            state = State(tokens, attention_mask, n_iters, 0, x, x, context)
+            start = Start(x, initial_state, seed)
+            return self._advance(state, self.cfg.loop.begin(self, state, start), k=0)
 
     def step(self, state: State) -> State:
         """One iteration: State after k iterations -> State after k + 1."""
@@ -148,16 +161,6 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
 
     # -- the stages they are made of ---------------------------------------------------------------------
 
-    def _begin(
-        self, tokens: Tensor, n_iters: int, attention_mask: Tensor | None, past: KVCache | None
-    ) -> State:
-        context = make_context(self.cfg, tokens, attention_mask, past, self.dtype)
-        x = self.embed(tokens)
-        if self.pos_embed is not None:
-            x = x + self.pos_embed(context.positions)
-        state = State(tokens, attention_mask, n_iters, 0, x, x, context)
-        return self._advance(state, self.cfg.loop.begin(self, state, x), k=0)
-
     def _step(self, state: State) -> State:
         self.clock.iteration = state.k
         state = state.replace(context=state.context.private())
@@ -184,15 +187,8 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         if attention_mask is not None:
             attention_mask = attention_mask.repeat(flat.shape[0] // attention_mask.shape[0], 1)
         with self.lock:
-            state = State(
-                tokens,
-                attention_mask,
-                0,
-                0,
-                flat,
-                flat,
-                make_context(self.cfg, tokens, attention_mask, None, self.dtype),
-            )
+            context = make_context(self.cfg, tokens, attention_mask, None, self.dtype, 0)
+            state = State(tokens, attention_mask, 0, 0, flat, flat, context)
             return self._readout(state)[0].view(*z.shape[:-1], -1)
 
     def run_cached(
@@ -201,10 +197,6 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         """Logits of new tokens [batch, pos] after those in `past`, and the cache that now holds them too."""
         with self.lock:
             state = self.begin(tokens, n_iters, past=past)
-            if past and ("tail", state.n_iters, 0) not in past and len(self.tail):
-                raise InputError(
-                    f"n_iters={state.n_iters}: the cache was filled at another depth; one generation has one n_iters."
-                )
             for _ in range(state.n_iters):
                 state = self._step(state)
             logits, state = self._readout(state)
@@ -213,10 +205,11 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
     # -- checks and identity -----------------------------------------------------------------------------
 
     def depth(self, n_iters: int | None) -> int:
-        """The planned depth: `n_iters`, or the trained one if None. Errors: InputError."""
+        """The planned depth: `n_iters`, or the trained one if None. Errors: InputError, DepthError."""
         n_iters = self.cfg.n_iters if n_iters is None else n_iters
         if isinstance(n_iters, bool) or not isinstance(n_iters, int) or n_iters < 0:
             raise InputError(f"n_iters={n_iters!r}: expected an integer >= 0.")
+        self.cfg.loop.check_depth(n_iters)
         return n_iters
 
     @property
@@ -233,14 +226,10 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         """Who this model is: for results and exports."""
         from abbie_lens.files.hashing import weight_hash
 
-        settings = {key: value for key, value in encode(self.cfg.loop).items() if key != "family"}
-        family = self.cfg.loop.family + (
-            f" ({', '.join(map(str, settings.values()))})" if settings else ""
-        )
         n_params = sum(p.numel() for p in self.parameters())
         return ModelInfo(
             self.cfg.model_name,
-            family,
+            self.cfg.loop.label,
             weight_hash(self),
             n_params,
             self.cfg.n_iters,

@@ -41,6 +41,8 @@ class Attention(nn.Module):
         if context.rotary is not None:
             q = self.hook_rot_q(rotate(q, context.rotary))
             k = self.hook_rot_k(rotate(k, context.rotary))
+        if context.reuse is not None:
+            k, v = context.reuse(slot, k, v)
         if context.kv is not None:
             if slot in context.kv:
                 k, v = (

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from abbie_lens.components.block import Block
 from abbie_lens.config import LoopedConfig
+from abbie_lens.hooks.points import Clock
 from abbie_lens.state import State
+
+Inject = Callable[[int, Tensor], tuple[Tensor, Tensor | None]]
+"""(block, stream) -> the stream this block reads, and the stream its queries ask with (None: the same)."""
 
 
 class Stack(nn.ModuleList):
     """Blocks `{stage}.0`, `{stage}.1`, … run one after the other."""
 
-    def __init__(self, cfg: LoopedConfig, stage: str, n_blocks: int) -> None:
+    def __init__(self, cfg: LoopedConfig, stage: str, n_blocks: int, clock: Clock) -> None:
         super().__init__(Block(cfg) for _ in range(n_blocks))
-        self.stage = stage
+        self.stage, self.clock = stage, clock
 
-    def forward(self, x: Tensor, state: State, query_input: Tensor | None = None) -> Tensor:
-        """x [batch, pos, d_model] -> [batch, pos, d_model]; keys and values are cached by (stage, iteration, block)."""
+    def forward(self, x: Tensor, state: State, inject: Inject | None = None) -> Tensor:
+        """x [batch, pos, d_model] -> [batch, pos, d_model].
+
+        `state.k` is the row of the sites inside, and with stage and block the slot of keys and values.
+        """
+        self.clock.iteration = state.k
         for b, block in enumerate(self):
+            x, query_input = (x, None) if inject is None else inject(b, x)
             x = block(x, state.context, (self.stage, state.k, b), query_input)
         return x

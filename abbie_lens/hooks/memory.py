@@ -16,6 +16,8 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
     last = name.rpartition(".")[2]
     per_token = {
         "hook_scale": 1,
+        "hook_gate": 1,
+        "hook_mask": 1,
         "hook_q": cfg.n_heads * cfg.head_width,
         "hook_rot_q": cfg.n_heads * cfg.head_width,
         "hook_z": cfg.n_heads * cfg.head_width,

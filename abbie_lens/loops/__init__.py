@@ -8,28 +8,71 @@ from typing import Any
 from abbie_lens.errors import ConfigError, nearest
 from abbie_lens.loops.abbie_c import AbbieC
 from abbie_lens.loops.abbie_d import AbbieD
-from abbie_lens.loops.base import Advance, LoopFamily
+from abbie_lens.loops.adaponder import AdaPonder
+from abbie_lens.loops.base import Advance, LoopFamily, Start
+from abbie_lens.loops.flt import FLT, FLTRes
+from abbie_lens.loops.huginn import Huginn
+from abbie_lens.loops.lt import LT, LTi, LTia
+from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
+from abbie_lens.loops.zero_pt import ZeroPt
 
-FAMILIES: dict[str, type[LoopFamily]] = {cls.family: cls for cls in (Std, AbbieC, AbbieD)}
+FAMILIES: dict[str, type[LoopFamily]] = {
+    cls.family: cls
+    for cls in (
+        *(Std, AbbieC, AbbieD, ZeroPt, Huginn),
+        *(LT, LTi, LTia, FLT, FLTRes),
+        *(Ponder, AdaPonder, Spiral),
+    )
+}
 
-__all__ = ["FAMILIES", "AbbieC", "AbbieD", "Advance", "LoopFamily", "Std", "decode", "encode"]
+__all__ = [
+    "FAMILIES",
+    "FLT",
+    "LT",
+    "AbbieC",
+    "AbbieD",
+    "AdaPonder",
+    "Advance",
+    "FLTRes",
+    "Huginn",
+    "LTi",
+    "LTia",
+    "LoopFamily",
+    "Ponder",
+    "Spiral",
+    "Start",
+    "Std",
+    "ZeroPt",
+    "decode",
+    "encode",
+    "family",
+]
+
+
+def family(name: str) -> type[LoopFamily]:
+    """The family called `name`. Errors: ConfigError for an unknown one."""
+    if name not in FAMILIES:
+        raise ConfigError(
+            f"loop family {name!r}: expected one of {sorted(FAMILIES)}.{nearest(str(name), FAMILIES)}"
+        )
+    return FAMILIES[name]
 
 
 def encode(loop: LoopFamily) -> dict[str, Any]:
     """Plain JSON types of a family and its settings, tagged by `family`."""
-    return {"family": loop.family, **dataclasses.asdict(loop)}
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(loop).items()}
+    return {"family": loop.family, **settings}
 
 
 def decode(plain: dict[str, Any]) -> LoopFamily:
     """Inverse of `encode`. Errors: ConfigError for an unknown family or setting."""
     settings = dict(plain)
-    name = settings.pop("family", None)
-    if name not in FAMILIES:
-        raise ConfigError(
-            f"loop family {name!r}: expected one of {sorted(FAMILIES)}.{nearest(str(name), FAMILIES)}"
-        )
-    known = {f.name for f in dataclasses.fields(FAMILIES[name])}
+    cls = family(settings.pop("family", ""))
+    known = {f.name for f in dataclasses.fields(cls)}
     for key in settings.keys() - known:
-        raise ConfigError(f"loop {name}: unknown setting {key!r}; expected among {sorted(known)}.")
-    return FAMILIES[name](**settings)
+        raise ConfigError(
+            f"loop {cls.family}: unknown setting {key!r}; expected among {sorted(known)}."
+        )
+    return cls(**settings)

@@ -17,8 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from abbie_lens.errors import ConfigError
-from abbie_lens.loops.base import Advance, LoopFamily
+from abbie_lens.loops.base import Advance, LoopFamily, require
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -37,8 +36,12 @@ class AbbieD(LoopFamily):
 
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for an unknown residual."""
-        if self.residual not in RESIDUALS:
-            raise ConfigError(f"residual={self.residual!r}: expected one of {RESIDUALS}.")
+        require(self.residual in RESIDUALS, "residual", self.residual, f"one of {RESIDUALS}")
+
+    @property
+    def label(self) -> str:
+        """The family and its residual, which the source leaves open."""
+        return f"{self.family} ({self.residual})"
 
     def sums_plainly(self, n_iters: int) -> bool:
         """Only where no carry has reached the Tail yet: r <= 1, and r = 0 for `literal`."""

@@ -2,21 +2,40 @@
 
 A family is a frozen dataclass of its settings. It never touches blocks, capture or analyses: it calls
 the model's own stages (`model.head`, `model.body`, `model.tail`, `model.unembed`) and hands back an
-`Advance`. The model fires the two concept-space sites and the iteration counter around it.
+`Advance`. The model fires the two concept-space sites around it. The row of every other site in the loop
+is the `k` of the State that its stage was handed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from abbie_lens.errors import ConfigError, DepthError
+
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
     from abbie_lens.model import HookedLoopedTransformer
     from abbie_lens.state import State
+
+BEYOND = ("repeat_last", "refuse")
+CONCEPT_SPACE = ("loop.hook_state", "loop.hook_readout")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins from."""
+
+    embedded: Tensor
+    """[batch, pos, d_model] token embeddings, scaled, with learned positions where the model has them."""
+    initial_state: Tensor | None = None
+    """[batch, pos, d_model] chosen h_0, for families that draw theirs."""
+    seed: int | None = None
+    """Seed of a drawn h_0; None: 0, or a fresh draw in training."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +60,80 @@ class LoopFamily:
     """Whether h_0 is drawn at random, so that `initial_state=` and `seed=` mean something."""
     unrolls: ClassVar[bool] = True
     """Whether r iterations are a plain transformer of N_h + r N_b + N_t blocks, however they are joined."""
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """Fields of `training.Recipe` in which the family's own training differs from the usual one."""
+
+    @classmethod
+    def shape(cls, d_model: int) -> dict[str, Any]:
+        """Fields of LoopedConfig in which the preset of this width differs from the usual ones."""
+        return {}
 
     def check(self, cfg: LoopedConfig) -> None:
         """Raise ConfigError where the settings do not fit the model's shape."""
+
+    @property
+    def label(self) -> str:
+        """The family, with the settings that are not its usual ones."""
+        differing = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return self.family + (f" ({', '.join(differing)})" if differing else "")
+
+    @property
+    def max_depth(self) -> int | None:
+        """Most iterations that make sense; None where any number does."""
+        return None
+
+    def check_depth(self, n_iters: int) -> None:
+        """Errors: DepthError for more iterations than the loop has."""
+        if self.max_depth is not None and n_iters > self.max_depth:
+            raise DepthError(
+                f"n_iters={n_iters}: {self.family} has {self.max_depth} iterations and "
+                'beyond="refuse"; allowed: 0 to that many.'
+            )
 
     def sums_plainly(self, n_iters: int) -> bool:
         """Whether the unrolled residual stream is the plain sum of the embedding and all block outputs."""
         return False
 
     def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
-        """Learned parts of the loop itself (adapters, gates), by name under `model.loop`."""
+        """Learned parts and sites of the loop itself (adapters, gates), by name under `model.loop`.
+
+        Matrices are drawn with `cfg.initializer_range`, or a module's own `init_std`.
+        """
         return {}
 
     def rows(self, site: str, n_iters: int) -> int:
         """Rows that a site inside the loop has after `n_iters` iterations."""
-        return n_iters + 1 if site.startswith("loop.") else n_iters
+        return n_iters + 1 if site in CONCEPT_SPACE else n_iters
 
-    def begin(self, model: HookedLoopedTransformer, state: State, embedded: Tensor) -> Advance:
+    def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """h_0 and z_0 from the embedded tokens; by default the Head's output is both."""
-        return Advance(model.head(embedded, state))
+        return Advance(model.head(start.embedded, state))
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} and z_{k+1} from `state`."""
         raise NotImplementedError
+
+    def penalty(self, state: State, progress: float) -> Tensor | None:
+        """What the family adds to the training loss at `progress` 0 to 1 of the run; None for nothing."""
+        return None
+
+
+def require(ok: bool, name: str, value: object, allowed: object) -> None:
+    """Errors: ConfigError naming a loop's setting, its value and what is allowed."""
+    if not ok:
+        raise ConfigError(f"loop {name}={value!r}: expected {allowed}.")
+
+
+def require_bare(cfg: LoopedConfig, family: str) -> None:
+    """Errors: ConfigError where a loop over the whole stack is given a Head or a Tail."""
+    for name in ("n_head_blocks", "n_tail_blocks"):
+        require(
+            getattr(cfg, name) == 0,
+            name,
+            getattr(cfg, name),
+            f"0: {family} loops the whole stack, so all blocks are the Body's",
+        )

@@ -7,7 +7,7 @@ test time with AbbIE-C's carry, which is the control for "looping helps because 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from abbie_lens.loops.abbie_c import AbbieC
 
@@ -17,3 +17,8 @@ class Std(AbbieC):
     """Plain transformer; repeats its Body when asked for more than one iteration."""
 
     family: ClassVar[str] = "std"
+
+    @classmethod
+    def shape(cls, d_model: int) -> dict[str, Any]:
+        """Trained without a loop."""
+        return {"n_iters": 1}

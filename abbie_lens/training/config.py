@@ -10,6 +10,9 @@ from typing import Any
 
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import ConfigError, nearest
+from abbie_lens.loops import LoopFamily
+
+from .recipe import Recipe
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 DECAYS = ("sqrt", "linear")
@@ -71,6 +74,8 @@ class TrainConfig:
     """Share of the steps over which the learning rate falls to 0."""
     decay: str = "sqrt"
     grad_clip: float = 1.0
+    recipe: dict[str, Any] | None = None
+    """Fields of Recipe in which this run differs from the family's own training."""
     seed: int = 0
     precision: str = "auto"
     compile: bool = False
@@ -106,6 +111,10 @@ class TrainConfig:
         _require(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "0 to 1")
         _require(self.precision in PRECISIONS, "precision", self.precision, PRECISIONS)
         _require(self.decay in DECAYS, "decay", self.decay, DECAYS)
+
+    def loop_recipe(self, loop: LoopFamily) -> Recipe:
+        """The family's recipe with this run's settings laid over it. Errors: ConfigError."""
+        return Recipe.from_dict({**loop.recipe, **(self.recipe or {})})
 
     def looped_config(self, d_vocab: int) -> LoopedConfig:
         """The model's configuration for a tokenizer of `d_vocab` tokens."""

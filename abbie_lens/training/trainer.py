@@ -15,6 +15,7 @@ from abbie_lens.model import HookedLoopedTransformer
 from .batches import Batches
 from .config import TrainConfig
 from .data import TrainingData
+from .objective import Objective
 from .schedule import wsd
 
 
@@ -44,7 +45,8 @@ class Trainer:
             for block in (*self.model.head, *self.model.body, *self.model.tail):
                 block.compile()
         self.bf16 = _use_bf16(config.precision, accelerator.device)
-        self.wrapped = accelerator.prepare_model(self.model)
+        self.recipe = config.loop_recipe(cfg.loop)
+        self.objective = accelerator.prepare_model(Objective(self.model, self.recipe))
         self.optimizer = _adamw(self.model, config)
 
     @property
@@ -59,7 +61,7 @@ class Trainer:
         return c.learning_rate * share
 
     def step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take step number `step` (from 0); the local loss and the gradient norm before clipping."""
+        """Take step number `step` (from 0); the local NLL in nats and the gradient norm before clipping."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         # Families that draw their state get the same draw in a resumed run.
@@ -67,18 +69,18 @@ class Trainer:
         device = self.accelerator.device
         batch = torch.from_numpy(self.batches(step)[self.rows.start : self.rows.stop])
         parts = batch.to(device).split(self.micro)
-        loss = torch.zeros((), device=device)
+        n_iters = self.recipe.n_iters(self.model.cfg.n_iters, self.config.seed, step)
+        nll = torch.zeros((), device=device)
         for number, part in enumerate(parts):
             with self._sync(last=number == len(parts) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    # The depth trained at; a family that samples it would do so here.
-                    nll = self.wrapped(part, n_iters=self.model.cfg.n_iters, return_type="loss")
-                self.accelerator.backward(nll / len(parts))
-            loss += nll.detach() / len(parts)
+                    loss, part_nll = self.objective(part, None, n_iters, step / self.n_steps)
+                self.accelerator.backward(loss / len(parts))
+            nll += part_nll / len(parts)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss, norm
+        return nll, norm
 
     def global_loss(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> float:
         """Mean loss over all processes; DivergedError if it or the gradient is not finite."""
@@ -91,7 +93,7 @@ class Trainer:
         return value
 
     def _sync(self, last: bool) -> AbstractContextManager:
-        return nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+        return nullcontext() if last else self.accelerator.no_sync(self.objective)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:

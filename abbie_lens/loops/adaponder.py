@@ -1,0 +1,141 @@
+"""AdaPonderLM: PonderLM whose tokens stop pondering by a gate of their own for every iteration.
+
+    s^k = sigmoid(MLP_k(N(z_k))),   m^0 = 1,   m^{k+1} = m^k 1[s^k >= tau]
+    h_{k+1} = h_k + m^{k+1} s^k softmax(logits(z_k)) c W_E
+    K^k <- m^k K^k + (1 - m^k) K^{k-1}, V likewise, in training and at test
+
+MLP_k: d -> 4d -> 1 with GELU. The mask is monotone: once 0, always 0. A halted token keeps its last read-out
+(`freeze=True`), so nothing of it has to be computed again; others still attend to its last keys and values.
+K passes are K - 1 updates: n_iters counts updates, and there are `max_iters` gates.
+
+Training adds lambda times the mean of the smallest share of all gate values (tokens x iterations) in the batch.
+The share rises linearly from 0 to `gate_share` between `gate_ramp[0]` and `gate_ramp[1]` of the run: only the
+smallest are pushed down, so the rest do not collapse.
+
+Source: arXiv 2603.01914, read in summaries; that the gate reads the normed state and that the read-out
+freezes are our choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from abbie_lens.context import Reuse
+from abbie_lens.hooks.points import Site
+from abbie_lens.loops.base import BEYOND, Advance, Start, require
+from abbie_lens.loops.ponder import Ponder, mixture
+
+if TYPE_CHECKING:
+    from abbie_lens.config import LoopedConfig
+    from abbie_lens.model import HookedLoopedTransformer
+    from abbie_lens.state import State
+
+
+@dataclass(frozen=True)
+class AdaPonder(Ponder):
+    """PonderLM with iteration-specific gates, a monotone mask, and keys and values of halted tokens reused."""
+
+    family: ClassVar[str] = "adaponder"
+
+    max_iters: int = 2
+    """Gates, one an update."""
+    beyond: str = "refuse"
+    """More updates than gates: `refuse`, or `repeat_last` gate."""
+    threshold: float = 1e-4
+    """tau."""
+    gate_width: int = 4
+    """Hidden width of a gate, in units of d_model."""
+    freeze: bool = True
+    """Whether a halted token keeps its read-out; otherwise it goes on reading the others."""
+    gate_weight: float = 0.1
+    """lambda."""
+    gate_share: float = 0.1
+    gate_ramp: tuple[float, float] = (0.2, 0.6)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gate_ramp", tuple(self.gate_ramp))
+
+    def check(self, cfg: LoopedConfig) -> None:
+        """Errors: ConfigError for settings out of range, or more trained updates than gates."""
+        super().check(cfg)
+        require(self.max_iters >= 1, "max_iters", self.max_iters, "an integer >= 1")
+        require(self.beyond in BEYOND, "beyond", self.beyond, f"one of {BEYOND}")
+        require(
+            self.beyond != "refuse" or cfg.n_iters <= self.max_iters,
+            "max_iters",
+            self.max_iters,
+            f'at least n_iters={cfg.n_iters}, or beyond="repeat_last"',
+        )
+        require(0 <= self.threshold <= 1, "threshold", self.threshold, "0 to 1")
+        require(self.gate_width >= 1, "gate_width", self.gate_width, "an integer >= 1")
+        require(0 <= self.gate_share <= 1, "gate_share", self.gate_share, "0 to 1")
+        ramp = self.gate_ramp
+        require(
+            len(ramp) == 2 and 0 <= ramp[0] <= ramp[1] <= 1, "gate_ramp", ramp, "two rising shares"
+        )
+
+    @property
+    def label(self) -> str:
+        """The family; its settings are of the training or stand beside it."""
+        return self.family
+
+    @property
+    def max_depth(self) -> int | None:
+        """As many updates as there are gates, where more are refused."""
+        return self.max_iters if self.beyond == "refuse" else None
+
+    def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
+        """`gates`, and sites for what they say: `hook_gate` s^i and `hook_mask` m^{i+1}, [batch, pos, 1]."""
+        width = self.gate_width * cfg.d_model
+        gates = nn.ModuleList(
+            nn.Sequential(nn.Linear(cfg.d_model, width), nn.GELU(), nn.Linear(width, 1))
+            for _ in range(self.max_iters)
+        )
+        sites = {"hook_gate": Site(), "hook_mask": Site()}
+        return {**super().parts(cfg), **sites, "gates": gates}
+
+    def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
+        """Pass 0; every token is active."""
+        active = torch.ones_like(state.tokens, dtype=torch.bool)
+        z, served = self._pass(model, state, start.embedded, Reuse(active, {}))
+        return Advance(start.embedded, z, {"active": active, "served": served, "gates": ()})
+
+    def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
+        """Gate, feedback of the tokens still active, and the pass that reads it."""
+        gate = model.loop.gates[min(state.k, self.max_iters - 1)]
+        share = model.loop.hook_gate(gate(model.ln_final.plain(state.z)).sigmoid())
+        goes_on = state.carry["active"][..., None] & (share >= self.threshold)
+        goes_on = model.loop.hook_mask(goes_on.to(share.dtype))
+        fed_back = model.loop.hook_feedback(goes_on * share * mixture(model, state.z, self.top_k))
+        h, active = state.h + fed_back.to(state.h.dtype), goes_on[..., 0] > 0
+        later = state.replace(k=state.k + 1)
+        z, served = self._pass(model, later, h, Reuse(active, state.carry["served"]))
+        if self.freeze:
+            z = z.where(active[..., None], state.z)
+        carry = {"active": active, "served": served, "gates": (*state.carry["gates"], share)}
+        return Advance(h, z, carry)
+
+    def _pass(
+        self, model: HookedLoopedTransformer, state: State, h: Tensor, reuse: Reuse
+    ) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
+        z = model.body(h, state.replace(context=state.context.replace(reuse=reuse)))
+        return z, reuse.now
+
+    def penalty(self, state: State, progress: float) -> Tensor | None:
+        """lambda times the mean of the smallest share of the gate values."""
+        first, last = self.gate_ramp
+        ramp = 1.0 if progress >= last else max(0.0, progress - first) / max(last - first, 1e-9)
+        gates = state.carry["gates"]
+        if not gates or ramp == 0:
+            return None
+        return self.gate_weight * bottom_mean(torch.cat(gates, dim=-1), ramp * self.gate_share)
+
+
+def bottom_mean(values: Tensor, share: float) -> Tensor:
+    """Mean of the smallest `share` of all values, of one value at least."""
+    count = max(1, int(share * values.numel()))
+    return values.flatten().topk(count, largest=False).values.mean()

@@ -1,0 +1,37 @@
+"""Initial states that are drawn: truncated normal, a function of (seed, position) alone.
+
+So a token's h_0 is the same whether the tokens before it are cached, padded, or run with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BLOCK = 64
+"""Positions drawn from one stream; a longer text draws more streams and changes none."""
+_WIDTH = 3.0
+"""Truncation, in standard deviations."""
+
+
+def drawn_state(
+    positions: Tensor, d_model: int, std: float, seed: int, dtype: torch.dtype
+) -> Tensor:
+    """std * TruncN(0, 1, ±3) at each position: [batch or 1, pos] -> [batch or 1, pos, d_model]."""
+    n_blocks = int(positions.max()) // _BLOCK + 1
+    table = np.concatenate([_block(seed, block, d_model) for block in range(n_blocks)])
+    return (torch.from_numpy(table).to(positions.device)[positions] * std).to(dtype)
+
+
+def fresh_state(like: Tensor, std: float) -> Tensor:
+    """The same distribution from torch's global generator, another draw for every row: for training."""
+    return torch.nn.init.trunc_normal_(torch.empty_like(like), std=std, a=-_WIDTH * std, b=_WIDTH * std)
+
+
+def _block(seed: int, block: int, d_model: int) -> np.ndarray:
+    generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, block]))
+    values = generator.standard_normal((_BLOCK, d_model), dtype=np.float32)
+    while (outside := np.abs(values) > _WIDTH).any():
+        values[outside] = generator.standard_normal(int(outside.sum()), dtype=np.float32)
+    return values

@@ -1,0 +1,87 @@
+"""PonderLM: what the model predicts is fed back through the embeddings as a mixture of them.
+
+    h_0 = c E[x],  z_k = B(h_k),  h_{k+1} = h_k + softmax(logits(z_k)) c W_E,  c = sqrt(d)
+
+B is the whole stack. One iteration is one feedback update: n_iters = s updates take s + 1 passes, the first of
+them in `begin`; so sites in the Body have r + 1 rows. With `top_k` only that many of the most probable tokens
+are mixed, their probabilities renormalised. 0 updates are a plain transformer.
+
+Trained with all passes in the gradient. Source: arXiv 2505.20674.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from abbie_lens.hooks.points import Site
+from abbie_lens.loops.base import CONCEPT_SPACE, Advance, LoopFamily, Start, require, require_bare
+
+if TYPE_CHECKING:
+    from abbie_lens.config import LoopedConfig
+    from abbie_lens.model import HookedLoopedTransformer
+    from abbie_lens.state import State
+
+
+@dataclass(frozen=True)
+class Ponder(LoopFamily):
+    """The state is the input embedding plus everything fed back so far."""
+
+    family: ClassVar[str] = "ponder"
+    unrolls: ClassVar[bool] = False
+
+    top_k: int | None = None
+    """Tokens mixed in a feedback; None mixes the whole vocabulary."""
+
+    @classmethod
+    def shape(cls, d_model: int) -> dict[str, Any]:
+        """All blocks in the Body, two updates, embeddings times sqrt(d), weights of std sqrt(2 / 5d)."""
+        return {
+            "n_head_blocks": 0,
+            "n_body_blocks": 4,
+            "n_tail_blocks": 0,
+            "n_iters": 2,
+            "embed_scale": d_model**0.5,
+            "initializer_range": (2 / (5 * d_model)) ** 0.5,
+        }
+
+    def check(self, cfg: LoopedConfig) -> None:
+        """Errors: ConfigError for a Head or a Tail, or a `top_k` outside the vocabulary."""
+        require_bare(cfg, self.family)
+        require(
+            self.top_k is None or 1 <= self.top_k <= cfg.d_vocab,
+            "top_k",
+            self.top_k,
+            f"1 to d_vocab={cfg.d_vocab}, or null",
+        )
+
+    def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
+        """`hook_feedback`, the mixture that leads from h_i to h_{i+1}."""
+        return {"hook_feedback": Site()}
+
+    def rows(self, site: str, n_iters: int) -> int:
+        """The Body runs once more than there are updates."""
+        passes = site in CONCEPT_SPACE or site.startswith("body.")
+        return n_iters + 1 if passes else n_iters
+
+    def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
+        """Pass 0."""
+        return Advance(start.embedded, model.body(start.embedded, state))
+
+    def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
+        """One feedback update and the pass that reads it."""
+        h = state.h + model.loop.hook_feedback(mixture(model, state.z, self.top_k))
+        return Advance(h, model.body(h, state.replace(k=state.k + 1)))
+
+
+def mixture(model: HookedLoopedTransformer, z: Tensor, top_k: int | None = None) -> Tensor:
+    """softmax(logits(z)) c W_E: the embeddings mixed by what z predicts, [batch, pos, d_model]."""
+    logits = model.unembed.plain(model.ln_final.plain(z))
+    embeddings = model.embed.weight * model.embed.scale
+    if top_k is None:
+        return logits.softmax(-1).to(z.dtype) @ embeddings
+    best = logits.topk(top_k, dim=-1)
+    weights = best.values.softmax(-1).to(z.dtype)
+    return (weights[..., None] * embeddings[best.indices]).sum(-2)

@@ -1,0 +1,88 @@
+"""0pt: recurrent depth with concat-and-project injection, as AbbIE compares itself to it.
+
+    e = Head(E[x]),  h_0 ~ s TruncN(0, 2/5, ±3 std),  h_{k+1} = N(B(A [h_k; e])),  z_k = h_k
+
+A: 2d -> d without bias; N is the model's final norm, which reads out once more after the Tail. The input
+comes back in every iteration, so the state may forget where it began. With `norm="readout"` the carried
+state is not normed: h_{k+1} = B(A [h_k; e]), z_k = N(h_k).
+
+Trained at depth 2. Source: arXiv 2502.05171 for the injection, 2507.08567 for the baseline; where the norm
+after the core stands is not said there, hence the setting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from abbie_lens.loops.base import Advance, LoopFamily, Start, require
+from abbie_lens.loops.initial import drawn_state, fresh_state
+
+if TYPE_CHECKING:
+    from abbie_lens.config import LoopedConfig
+    from abbie_lens.model import HookedLoopedTransformer
+    from abbie_lens.state import State
+
+NORMS = ("carried", "readout")
+
+
+@dataclass(frozen=True)
+class ZeroPt(LoopFamily):
+    """The Body reads a projection of the state beside the Head's output."""
+
+    family: ClassVar[str] = "0pt"
+    draws_state: ClassVar[bool] = True
+
+    norm: str = "carried"
+    """Whether the norm after the core is part of the state (`carried`) or of its read-out (`readout`)."""
+    init_scale: float = 1.0
+    """s, factor on the drawn h_0; 0 starts from zeros."""
+
+    @classmethod
+    def shape(cls, d_model: int) -> dict[str, Any]:
+        """Embeddings times sqrt(d) and weights of std sqrt(2 / 5d), as published."""
+        return {"embed_scale": d_model**0.5, "initializer_range": (2 / (5 * d_model)) ** 0.5}
+
+    def check(self, cfg: LoopedConfig) -> None:
+        """Errors: ConfigError for an unknown norm or a negative scale."""
+        require(self.norm in NORMS, "norm", self.norm, f"one of {NORMS}")
+        require(self.init_scale >= 0, "init_scale", self.init_scale, "a number >= 0")
+
+    def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
+        """`adapter`, A."""
+        adapter = nn.Linear(2 * cfg.d_model, cfg.d_model, bias=False)
+        adapter.init_std = (2 / (5 * cfg.d_model)) ** 0.5  # type: ignore[assignment]
+        return {"adapter": adapter}
+
+    def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
+        """The Head's output is kept as the input; h_0 is drawn."""
+        e = model.head(start.embedded, state)
+        h = self._initial(model, state, start, e)
+        return Advance(h, self._readout(model, h), {"input": e})
+
+    def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
+        """h_{k+1} from A [h_k; e]."""
+        injected = model.loop.adapter(torch.cat([state.h, state.carry["input"]], dim=-1))
+        h = model.body(injected, state)
+        if self.norm == "carried":
+            h = model.ln_final.plain(h)
+        return Advance(h, self._readout(model, h), state.carry)
+
+    def _readout(self, model: HookedLoopedTransformer, h: Tensor) -> Tensor | None:
+        return model.ln_final.plain(h) if self.norm == "readout" else None
+
+    def _initial(
+        self, model: HookedLoopedTransformer, state: State, start: Start, e: Tensor
+    ) -> Tensor:
+        std = self.init_scale * (2 / 5) ** 0.5
+        if start.initial_state is not None:
+            return start.initial_state.to(e)
+        if std == 0:
+            return torch.zeros_like(e)
+        if model.training and start.seed is None:
+            return fresh_state(e, std)
+        h = drawn_state(state.context.positions, e.shape[-1], std, start.seed or 0, e.dtype)
+        return h.expand_as(e)

@@ -1,0 +1,77 @@
+"""Recipe: how a loop is trained beyond one loss at one depth: depth sampling, truncation, losses, penalties."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from abbie_lens.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a loop's training. Errors: ConfigError for an unknown or impossible value."""
+
+    depth: str = "fixed"
+    """How many iterations a step trains: `fixed` takes the model's n_iters, others draw around it."""
+    backprop_depth: int | None = None
+    """Last iterations that carry gradient; None: all."""
+    loss: str = "end"
+    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`)."""
+    jacobian_weight: float = 0.0
+    """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
+    jacobian_from: float = 0.1
+    """Share of the run after which the Jacobian counts."""
+
+    def __post_init__(self) -> None:
+        _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
+        _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
+        n = self.backprop_depth
+        _require(n is None or n >= 1, "backprop_depth", n, "an integer >= 1, or null")
+        for name in ("jacobian_weight", "jacobian_from"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, name, value, "0 to 1")
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
+        """From plain JSON types. Errors: ConfigError for an unknown field."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in plain.keys() - known:
+            raise ConfigError(f"recipe: unknown field {name!r}.{nearest(name, known)}")
+        return cls(**plain)
+
+    def n_iters(self, trained: int, seed: int, step: int) -> int:
+        """Iterations of training step `step`: the same in every process, and in a resumed run."""
+        generator = np.random.Generator(np.random.Philox(key=[seed, step]))
+        return DEPTHS[self.depth](trained, generator)
+
+    def trained_depths(self, n_iters: int) -> list[int]:
+        """The k whose read-outs z_k are trained in a run of `n_iters`."""
+        return LOSSES[self.loss](n_iters)
+
+
+def lognormal_poisson(mean: int, generator: np.random.Generator) -> int:
+    """p ~ Poisson(tau) + 1, tau ~ LogNormal(ln mean - 1/8, 1/2), so E[p] = mean + 1. Source: arXiv 2502.05171."""
+    sigma = 0.5
+    tau = generator.lognormal(np.log(max(mean, 1)) - sigma**2 / 2, sigma)
+    return int(generator.poisson(tau)) + 1
+
+
+DEPTHS: dict[str, Callable[[int, np.random.Generator], int]] = {
+    "fixed": lambda mean, _: mean,
+    "lognormal_poisson": lognormal_poisson,
+}
+LOSSES: dict[str, Callable[[int], list[int]]] = {
+    "end": lambda r: [r],
+    "step": lambda r: list(range(1, r + 1)) or [0],
+    "few": lambda r: list(range(2 * r // 3 + 1, r + 1)) or [0],
+}
+
+
+def _require(ok: bool, name: str, value: object, allowed: object) -> None:
+    if not ok:
+        raise ConfigError(f"recipe.{name}={value!r}: expected {allowed}.")
