@@ -18,6 +18,10 @@ class InputError(AbbieLensError):
     """A prompt, token tensor or argument that the model cannot run on."""
 
 
+class DepthError(InputError):
+    """A number of iterations that the loop family refuses (beyond its `max_iters`, say)."""
+
+
 class SiteError(AbbieLensError):
     """An activation address (`name` or `name@iteration`) that does not exist or cannot be read."""
 

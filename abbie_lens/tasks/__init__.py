@@ -6,14 +6,35 @@ import dataclasses
 from typing import Any
 
 from abbie_lens.errors import ConfigError, nearest
+from abbie_lens.tasks.addition import Addition
 from abbie_lens.tasks.base import Task
 from abbie_lens.tasks.batch import TaskBatch
 from abbie_lens.tasks.batches import TaskBatches
+from abbie_lens.tasks.dyck import Dyck
 from abbie_lens.tasks.khop import KHop
+from abbie_lens.tasks.modular_sum import ModularSum
+from abbie_lens.tasks.permutations import Permutations
+from abbie_lens.tasks.tracking import Tracking
 
-TASKS: dict[str, type[Task]] = {cls.name: cls for cls in (KHop,)}
+TASKS: dict[str, type[Task]] = {
+    cls.name: cls for cls in (KHop, ModularSum, Addition, Dyck, Permutations, Tracking)
+}
 
-__all__ = ["TASKS", "KHop", "Task", "TaskBatch", "TaskBatches", "decode", "encode", "make"]
+__all__ = [
+    "TASKS",
+    "Addition",
+    "Dyck",
+    "KHop",
+    "ModularSum",
+    "Permutations",
+    "Task",
+    "TaskBatch",
+    "TaskBatches",
+    "Tracking",
+    "decode",
+    "encode",
+    "make",
+]
 
 
 def make(name: str, **settings: Any) -> Task:
