@@ -18,6 +18,7 @@ always needs 1 step, is 0 or 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,6 +70,24 @@ class Addition(Task):
         """Both numbers, their sum, and three signs."""
         return 3 * self.n_digits + 4
 
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """After `=`: the steps of each digit of the sum in turn."""
+        steps, numbers = [0] * len(words), [[]]
+        due: list[int] = []
+        for i, word in enumerate(words):
+            if word == "=" and len(numbers) == 2 and len(numbers[0]) == len(numbers[1]) > 0:
+                a, b = (x if self.order == "least-first" else x[::-1] for x in numbers)
+                due = self._steps(np.array(a) + np.array(b) == 9).tolist()
+                due = due if self.order == "least-first" else due[::-1]
+            elif word == "+" and not due:
+                numbers.append([])
+            elif not word.isdigit():
+                numbers, due = [[]], []
+            elif not due:
+                numbers[-1].append(int(word))
+            steps[i] = due.pop(0) if due else 0
+        return steps
+
     def draw(
         self, rng: np.random.Generator, difficulty: np.ndarray
     ) -> tuple[np.ndarray, Questions]:
@@ -100,8 +119,8 @@ class Addition(Task):
 
     def _steps(self, nine: np.ndarray) -> np.ndarray:
         """[..., n_digits + 1] steps of each digit of the sum, given what stands before it."""
-        steps = np.ones((*nine.shape[:-1], self.n_digits + 1), np.int64)
-        for i in range(self.n_digits):
+        steps = np.ones((*nine.shape[:-1], nine.shape[-1] + 1), np.int64)
+        for i in range(nine.shape[-1]):
             steps[..., i + 1] += np.where(nine[..., i], steps[..., i], 0)
         if self.order == "most-first":
             steps[..., :-1][nine] = 1

@@ -9,6 +9,7 @@ makes it easier: the number of steps is that of the token *in its context*.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from abbie_lens.errors import ConfigError, InputError
-from abbie_lens.tasks.batch import Questions, TaskBatch, pack
+from abbie_lens.tasks.batch import Questions, TaskBatch, label_table, pack
 from abbie_lens.tasks.words import END_OF_TEXT, word_tokenizer
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PreTrainedTokenizerFast
 
 SPLITS = ("train", "test")
@@ -106,6 +108,13 @@ class Task:
         """
         raise NotImplementedError
 
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """[pos] steps that the token after each word needs, 0 where it is no answer or makes no sense.
+
+        words: any prompt of this vocabulary, also one that ends where an answer is due.
+        """
+        raise NotImplementedError
+
     # -- what it gives ------------------------------------------------------------------------------------
 
     def sample(
@@ -128,6 +137,19 @@ class Task:
             raise InputError(f"n={n!r}: expected an integer >= 1.")
         asked = rng.integers(low, high + 1, size=(n, max(1, self.slots(low))))
         return pack(*self.draw(rng, asked), n_ctx=self.n_ctx)
+
+    def labels(self, tokens: np.ndarray, real: np.ndarray | None = None) -> pd.DataFrame:
+        """Labels of any prompts of this task, typed ones too: token ids [n, pos], mask [n, pos].
+
+        The columns are those of `batch.label_table`, which join with the analyses of the same prompts.
+        """
+        words = np.array((END_OF_TEXT, *self.words), dtype=object)
+        tokens = np.atleast_2d(tokens)
+        real = np.ones(tokens.shape, bool) if real is None else np.atleast_2d(real).astype(bool)
+        following = np.zeros_like(tokens)
+        for row, mask, steps in zip(tokens, real, following, strict=True):
+            steps[mask] = self.needed(words[row[mask]].tolist())
+        return label_table(tokens, following, real, words[tokens].tolist())
 
     def bounds(self, difficulty: Difficulty, split: str = "train") -> tuple[int, int]:
         """Lowest and highest difficulty meant. Errors: InputError naming what is allowed."""

@@ -26,35 +26,43 @@ class TaskBatch:
     """[n, pos] bool: attention mask, False at padding."""
 
     def to_frame(self, str_tokens: Sequence[Sequence[str]] | None = None) -> pd.DataFrame:
-        """One row per (batch, position), padding left out: the labels of what each position must predict.
-
-        Columns batch, position, token, counted, answer, difficulty. They describe the *next* token, as
-        do the read-out, NLL and exit step of an analysis at that position, and join on batch and position
-        with every analysis' table. answer and difficulty are missing where the next token is no answer.
-        str_tokens: [batch][pos] labels, ids if None.
-        """
-        import pandas as pd
-
-        batch, position = np.nonzero(self.real)
+        """The labels of what each position must predict, to join with analyses; see `label_table`."""
         following = np.zeros_like(self.difficulty)
         following[:, :-1] = self.difficulty[:, 1:]
-        steps = following[batch, position]
-        names = self.tokens.astype(str).tolist() if str_tokens is None else str_tokens
-        token = [names[b][p] for b, p in zip(batch.tolist(), position.tolist(), strict=True)]
-        answer = [
-            names[b][p + 1] if d else None
-            for b, p, d in zip(batch.tolist(), position.tolist(), steps.tolist(), strict=True)
-        ]
-        return pd.DataFrame(
-            {
-                "batch": batch,
-                "position": position,
-                "token": token,
-                "counted": steps > 0,
-                "answer": answer,
-                "difficulty": pd.Series(steps, dtype="Int64").mask(pd.Series(steps == 0)),
-            }
-        )
+        return label_table(self.tokens, following, self.real, str_tokens)
+
+
+def label_table(
+    tokens: np.ndarray,
+    following: np.ndarray,
+    real: np.ndarray,
+    str_tokens: Sequence[Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """One row per (batch, position), padding left out: batch, position, token, counted, answer, difficulty.
+
+    tokens, following, real: [n, pos] ids, steps that the *next* token needs (0 where it is no answer), mask.
+    str_tokens: [batch][pos] labels, ids if None. The labels describe the next token, as do the read-out,
+    NLL and exit step of an analysis at that position: join on batch and position. answer and difficulty
+    are missing where the next token is no answer.
+    """
+    import pandas as pd
+
+    batch, position = np.nonzero(real)
+    steps = pd.Series(following[batch, position], dtype="Int64")
+    names = [list(map(str, row)) for row in (tokens.tolist() if str_tokens is None else str_tokens)]
+    cells = list(zip(batch.tolist(), position.tolist(), strict=True))
+    shown = np.zeros_like(real)
+    shown[:, :-1] = real[:, 1:] & (following[:, :-1] > 0)
+    return pd.DataFrame(
+        {
+            "batch": batch,
+            "position": position,
+            "token": [names[b][p] for b, p in cells],
+            "counted": (steps > 0).astype(bool),
+            "answer": [names[b][p + 1] if shown[b, p] else None for b, p in cells],
+            "difficulty": steps.mask(steps == 0),
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ depth at each position would be the next one give or take one, hence a single st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,6 +63,22 @@ class Dyck(Task):
     def longest(self, difficulty: int) -> int:
         """With a pair before every opening and after every closing bracket."""
         return 6 * difficulty
+
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """Before a closing bracket, or the prompt's end: depth of what the last open one holds, plus 1."""
+        steps, held = [0] * len(words), []
+        for i, word in enumerate(words):
+            if word in OPENING:
+                held.append(0)
+            elif word in CLOSING and held:
+                depth = held.pop() + 1
+                if held:
+                    held[-1] = max(held[-1], depth)
+            else:
+                held = []
+            if held and (i + 1 == len(words) or words[i + 1] in CLOSING):
+                steps[i] = held[-1] + 1
+        return steps
 
     def draw(
         self, rng: np.random.Generator, difficulty: np.ndarray

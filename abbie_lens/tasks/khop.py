@@ -15,6 +15,7 @@ about log2 k rounds instead of k; the label counts hops.
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,6 +63,15 @@ class KHop(Task):
     def shortest(self, difficulty: int) -> int:
         """Start, hops, answer, `;`."""
         return difficulty + 3
+
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """Hops since the start, once no further hop follows."""
+        steps, hops = [0] * len(words), 0
+        for i, word in enumerate(words):
+            hops = hops + 1 if word == ">" else 0
+            if tuple(words[i + 1 : i + 2]) != (">",):
+                steps[i] = hops
+        return steps
 
     def draw(
         self, rng: np.random.Generator, difficulty: np.ndarray

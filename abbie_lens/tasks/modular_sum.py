@@ -12,6 +12,7 @@ Steps: definitions read, from the variable asked for down to the plain number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,6 +72,23 @@ class ModularSum(Task):
     def slots(self, lowest: int) -> int:
         """One question a chain."""
         return min(self.n_chains, super().slots(lowest))
+
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """Definitions from the variable after `?` to a number; 0 where they end nowhere or in a circle."""
+        steps, parent = [0] * len(words), {}
+        for i, word in enumerate(words):
+            before = words[i - 1] if i else ";"
+            if before == "?":
+                passed = set()
+                while word in parent and word not in passed:
+                    passed.add(word)
+                    word = parent[word]
+                steps[i] = len(passed) if word == "" else 0
+            elif word.startswith("+") and i > 1:
+                parent[words[i - 2]] = before
+            elif word.isdigit() and (i < 2 or words[i - 2] != "?"):
+                parent[before] = ""
+        return steps
 
     def draw(
         self, rng: np.random.Generator, difficulty: np.ndarray

@@ -15,6 +15,7 @@ would need about log2 of that many rounds; the label counts factors.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -54,6 +55,15 @@ class Permutations(Task):
     def shortest(self, difficulty: int) -> int:
         """Factors, `=`, answer, `;`."""
         return difficulty + 3
+
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """Factors before `=`."""
+        steps, factors = [0] * len(words), 0
+        for i, word in enumerate(words):
+            factors = factors + 1 if word.isdigit() else 0
+            if tuple(words[i + 1 : i + 2]) == ("=",) and i + 1 < len(words):
+                steps[i + 1] = factors
+        return steps
 
     def draw(
         self, rng: np.random.Generator, difficulty: np.ndarray

@@ -13,6 +13,7 @@ swap that names a box. One question a story: the other boxes' contents would nar
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from abbie_lens.tasks.base import Task, is_int
 from abbie_lens.tasks.batch import Questions
+from abbie_lens.tasks.words import END_OF_TEXT
 
 PASSING = 2
 """Most swaps of other objects before and after each swap that counts."""
@@ -62,6 +64,21 @@ class Tracking(Task):
     def longest(self, difficulty: int) -> int:
         """With every passing swap."""
         return self.shortest(difficulty) + PASSING * (difficulty + 1)
+
+    def needed(self, words: Sequence[str]) -> list[int]:
+        """Swaps that brought the content of the box after `?` there, traced back."""
+        steps, swaps = [0] * len(words), []
+        for i, word in enumerate(words):
+            if "-" in word:
+                swaps.append(word.split("-"))
+            elif i and words[i - 1] == "?":
+                for swap in reversed(swaps):
+                    if word in swap:
+                        steps[i] += 1
+                        word = swap[swap[0] == word]
+            elif word.isalpha() or word == END_OF_TEXT:
+                swaps = []
+        return steps
 
     def draw(
         self, rng: np.random.Generator, difficulty: np.ndarray

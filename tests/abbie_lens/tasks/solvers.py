@@ -132,13 +132,18 @@ def tracking(words: list[str]) -> Answers:
     for first, clause in clauses(words):
         contents = [word for word in clause[:-1] if word.isalpha()]
         moved = dict.fromkeys(contents, 0)
+        last: dict[str, str] = {}
         *swaps, ask, box, _ = clause[len(contents) :]
+        asked = clause[-1]
         assert ask == "?"
         for swap in swaps:
             a, b = (int(word) - 1 for word in swap.split("-"))
             contents[a], contents[b] = contents[b], contents[a]
             for thing in (contents[a], contents[b]):
                 moved[thing] += 1
+                if thing == asked:
+                    assert last.get(thing) != swap, "went straight back"
+                last[thing] = swap
         thing = contents[int(box) - 1]
         yield first + len(clause) - 1, thing, moved[thing]
 
