@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,11 @@ class LoopParts(nn.Module):
         self.hook_state, self.hook_readout = Site(), Site()
         for name, part in parts.items():
             self.add_module(name, part)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A part by its name; which there are, only the family knows."""
 
 
 class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, AddressedRootModule):

@@ -10,7 +10,7 @@ import torch
 
 from abbie_lens.loops import AbbieD, encode
 from abbie_lens.training import TokenFile, TrainConfig, tokenizer_hash, train_tokenizer
-from abbie_lens.training.data import TrainingData
+from abbie_lens.training.data import TextData
 from abbie_lens.training.trainer import Trainer, make_accelerator
 from benchmarks.plain import PlainLoop, PlainLooped
 from benchmarks.shapes import Shape
@@ -48,14 +48,14 @@ def _trainer(shape: Shape, n_steps: int, folder: str) -> Trainer:
     return Trainer(config, _random_data(shape, n_steps), make_accelerator(config))
 
 
-def _random_data(shape: Shape, n_steps: int) -> TrainingData:
+def _random_data(shape: Shape, n_steps: int) -> TextData:
     tokenizer = train_tokenizer([], vocab_size=257)
     n_tokens = (n_steps + 2) * shape.batch * shape.pos
     ids = np.random.default_rng(0).integers(shape.d_vocab, size=n_tokens, dtype=np.uint16)
     tokens = TokenFile(
         Path("random.bin"), ids, np.zeros(1, int), shape.d_vocab, 0, tokenizer_hash(tokenizer)
     )
-    return TrainingData(tokenizer, tokens, tokens)
+    return TextData(tokenizer, tokens, tokens)
 
 
 def _plain(shape: Shape, trainer: Trainer, n_steps: int) -> PlainLoop:
@@ -63,7 +63,9 @@ def _plain(shape: Shape, trainer: Trainer, n_steps: int) -> PlainLoop:
     weights = trainer.model.state_dict()
     weights.pop("unembed.weight", None)  # tied: the embedding's own
     model.load_state_dict(weights)
-    batches = [torch.from_numpy(trainer.batches(step)).to(shape.device) for step in range(n_steps)]
+    batches = [
+        torch.from_numpy(trainer.batches(step)[0]).to(shape.device) for step in range(n_steps)
+    ]
     return PlainLoop(
         model.to(shape.device),
         batches,

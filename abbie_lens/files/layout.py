@@ -15,10 +15,12 @@ TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 METRICS = "metrics.json"
 EVALUATION = "evaluation.json"
-"""What a training run measured at its end."""
+"""What a training run on text measured at its end."""
+ACCURACY = "accuracy.json"
+"""What one on a task did."""
 MODEL_FILES = (
     CONFIG, WEIGHTS, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json",
-    "chat_template.jinja", CARD, METRICS, EVALUATION,
+    "chat_template.jinja", CARD, METRICS, EVALUATION, ACCURACY,
 )  # fmt: skip
 
 MODEL_TYPE = "abbie-lens"

@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abbie_lens import tasks
 from abbie_lens.files.card import architecture, model_card
+from abbie_lens.tasks.evaluate import TaskEvaluation
 
 from .config import TrainConfig
 from .evaluate import Evaluation
@@ -22,11 +24,35 @@ def nll_table(evaluation: Evaluation) -> str:
     lines = [f"| r | NLL (nats/token) | {percent} | perplexity |", "|--:|--:|:-:|--:|"]
     rows = zip(evaluation.n_iters, evaluation.nll, evaluation.low, evaluation.high, strict=True)
     for r, nll, low, high in rows:
-        lines.append(f"| {r} | {nll:.3f} | {low:.3f} – {high:.3f} | {math.exp(nll):.1f} |")
+        cells = f"{nll:.3f} | {low:.3f} – {high:.3f} | {math.exp(nll):.1f}"
+        lines.append(f"| {r} | {'refused | – | –' if math.isnan(nll) else cells} |")
     lines.append("")
     lines.append(
         f"{evaluation.n_tokens:,} held-out tokens of {evaluation.n_documents} documents; intervals "
         f"by block bootstrap over documents and {evaluation.n_blocks} blocks of text."
+    )
+    return "\n".join(lines)
+
+
+def accuracy_table(evaluation: TaskEvaluation) -> str:
+    """Markdown table of accuracy by depth and needed steps."""
+    trained = tasks.decode(evaluation.task).train_difficulty
+    percent = f"{100 * evaluation.confidence:g} % intervals"
+    lines = ["| r | " + " | ".join(f"{d} steps" for d in evaluation.difficulty) + " |"]
+    lines.append("|--:|" + "--:|" * len(evaluation.difficulty))
+    for r, *row in zip(
+        evaluation.n_iters, evaluation.accuracy, evaluation.low, evaluation.high, strict=True
+    ):
+        cells = [
+            "refused" if math.isnan(share) else f"{share:.3f} ({low:.3f} – {high:.3f})"
+            for share, low, high in zip(*row, strict=True)
+        ]
+        lines.append(f"| {r} | {' | '.join(cells)} |")
+    lines.append("")
+    lines.append(
+        f"Share of answers that are the first choice, with {percent}, by needed steps; {trained[0]} to "
+        f"{trained[1]} were trained. Chance: {evaluation.chance:.3f}. "
+        f"At least {int(evaluation.n.min()):,} answers a cell."
     )
     return "\n".join(lines)
 
@@ -43,13 +69,21 @@ def training_metrics(
 
 
 def training_card(
-    model: HookedLoopedTransformer, metrics: dict[str, Any], evaluation: Evaluation
+    model: HookedLoopedTransformer,
+    metrics: dict[str, Any],
+    evaluation: Evaluation | TaskEvaluation,
 ) -> str:
     """Model card of a finished run, from the model and what was stored with it."""
     cfg, config = model.cfg, TrainConfig.from_dict(metrics["training"])
     decay = f"{config.decay} decay over the last {100 * config.decay_fraction:g} %"
+    if isinstance(evaluation, Evaluation):
+        source = {"text": f"`{config.data}`, held out `{config.heldout or 'its last hundredth'}`"}
+        title, measured = "Held-out loss", nll_table(evaluation)
+    else:
+        source = {"task": f"`{json.dumps(config.task)}`"}
+        title, measured = "Accuracy", accuracy_table(evaluation)
     rows = {
-        "text": f"`{config.data}`, held out `{config.heldout or 'its last hundredth'}`",
+        **source,
         "tokens, steps": f"{metrics['tokens']:,}, {metrics['steps']:,}",
         "batch": f"{config.batch_size} windows of {cfg.n_ctx} tokens",
         "optimizer": f"AdamW (0.9, 0.95), weight decay {config.weight_decay:g} on matrices, "
@@ -71,9 +105,9 @@ Made by `abbie-lens train` with these settings:
 {json.dumps(metrics["training"], indent=2)}
 ```
 
-## Held-out loss
+## {title}
 
-{nll_table(evaluation)}
+{measured}
 """
     return model_card(model, body)
 
@@ -82,7 +116,7 @@ def _portable(config: TrainConfig) -> dict[str, Any]:
     """The settings without folders of the machine that trained it."""
     plain = config.to_dict()
     for name in ("data", "heldout", "tokenizer", "out"):
-        if plain[name] is not None:
+        if plain[name]:
             plain[name] = _file_name(plain[name])
     return plain
 

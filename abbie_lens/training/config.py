@@ -49,10 +49,12 @@ class TrainConfig:
 
     model: dict[str, Any]
     """LoopedConfig as JSON; `d_vocab` may be left out (the tokenizer's size is taken)."""
-    data: str
-    """A token file (.bin), or text: a file, a glob, or hf:ID[:CONFIG[:SPLIT]]."""
     out: str
     """Folder of the run: config.json, metrics.jsonl, data/, checkpoints/, final/."""
+    data: str = ""
+    """A token file (.bin), or text: a file, a glob, or hf:ID[:CONFIG[:SPLIT]]."""
+    task: dict[str, Any] | None = None
+    """A task in place of text, as `tasks.decode` reads it; its answers are what is learnt."""
     heldout: str | None = None
     """Held-out text or token file; None keeps back the last hundredth of `data`."""
     tokenizer: str | None = None
@@ -87,11 +89,12 @@ class TrainConfig:
     """Steps between two log lines, held-out losses, checkpoints."""
     eval_n_iters: tuple[int, ...] = (1, 2, 4, 8)
     eval_windows: int = 64
-    """Held-out windows of each periodic evaluation."""
+    """Held-out windows of each periodic evaluation; of a task, a quarter of the answers a difficulty."""
     final_n_iters: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Depths of the final evaluation."""
     final_windows: int | None = None
-    """Evenly spaced held-out windows of the final evaluation; None takes the whole text."""
+    """Evenly spaced held-out windows of the final evaluation, None takes the whole text; of a task, the
+    answers a difficulty, 2000 if None."""
     export_dtype: str | None = None
     """dtype of the weights in final/; None keeps the model's."""
     trackers: tuple[str, ...] = field(default=())
@@ -102,6 +105,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("eval_n_iters", "final_n_iters", "trackers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _require(
+            bool(self.data) != (self.task is not None),
+            "data",
+            self.data,
+            "a text or token file, or else a task"
+            if self.task is None
+            else "nothing beside a task",
+        )
         for name in ("train_tokens", "batch_size", "log_every", "eval_every", "checkpoint_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("learning_rate", "grad_clip"):

@@ -8,6 +8,7 @@ windows within each, and the interval holds for text like this, not for this tex
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from abbie_lens.errors import InputError
+from abbie_lens.errors import DepthError, InputError
 
 from .tokens import TokenFile
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
 
+ARRAYS = ("nll", "low", "high")
 BLOCK = 16
+OnWindows = Callable[[int, int], object]
+"""Called with (windows or answers done, all of them)."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,17 @@ class Evaluation:
     n_blocks: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
+        """Plain JSON types; NaN becomes None."""
+        plain = dataclasses.asdict(self)
+        for name in ARRAYS:
+            plain[name] = [None if math.isnan(value) else value for value in plain[name]]
+        return plain
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Evaluation:
         """Inverse of `to_dict`, tuples from JSON's lists."""
-        lists = {name: tuple(plain[name]) for name in ("n_iters", "nll", "low", "high")}
-        return cls(**{**plain, **lists})
+        values = {name: tuple(math.nan if v is None else v for v in plain[name]) for name in ARRAYS}
+        return cls(**{**plain, **values, "n_iters": tuple(plain["n_iters"])})
 
 
 def windows(text: TokenFile, n_ctx: int) -> np.ndarray:
@@ -73,11 +80,11 @@ def evaluate(
     n_bootstrap: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnWindows | None = None,
 ) -> Evaluation:
     """Mean next-token NLL of `text` at every depth of `n_iters`.
 
-    `max_windows` takes evenly spaced windows of the text; `progress(done, total)` counts windows.
+    A depth that the model refuses has NaN. `max_windows` takes evenly spaced windows of the text; `progress(done, total)` counts windows.
     Memory doesn't grow with the text, apart from two sums a window. InputError for too short a text.
     """
     pieces = windows(text, model.cfg.n_ctx)
@@ -125,7 +132,11 @@ def _window_nll(
     counted = torch.arange(batch.shape[1] - 1) < torch.from_numpy(lengths)[:, None]
     result = np.empty((len(pieces), len(n_iters)))
     for column, r in enumerate(n_iters):
-        nll = model(tokens, n_iters=r, return_type="loss", loss_per_token=True)
+        try:
+            nll = model(tokens, n_iters=r, return_type="loss", loss_per_token=True)
+        except DepthError:
+            result[:, column] = np.nan
+            continue
         result[:, column] = nll.double().cpu().where(counted, 0.0).sum(1).numpy()
     return result
 

@@ -27,7 +27,9 @@ class TrainProgress:
     tokens_per_second: float = math.nan
     eta_seconds: float = math.nan
     heldout: dict[int, float] = field(default_factory=dict)
-    """Newest held-out loss by depth; empty before the first."""
+    """Newest held-out figure by depth; empty before the first."""
+    judged_by: str = "held-out NLL"
+    """What that figure is."""
     stage: str = "training"
     """"training", or "evaluation": then `step` of `n_steps` counts held-out windows."""
 
@@ -67,9 +69,10 @@ class StderrProgress(AbstractContextManager):
 
 def _describe(now: TrainProgress) -> str:
     if now.stage == "evaluation":
-        return "evaluating on held-out text"
+        return "evaluating"
     parts = [f"loss {now.loss:.3f}", f"{now.tokens_per_second:,.0f} tokens/s"]
     parts.append(f"ETA {timedelta(seconds=round(now.eta_seconds))}")
     if now.heldout:
-        parts.append("held-out " + " ".join(f"r={r} {v:.3f}" for r, v in now.heldout.items()))
+        figures = " ".join(f"r={r} {v:.3f}" for r, v in now.heldout.items())
+        parts.append(f"{now.judged_by} {figures}")
     return " · ".join(parts)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 
 from abbie_lens.errors import ConfigError, ExistsError
-from abbie_lens.files.layout import EVALUATION
+from abbie_lens.files.layout import ACCURACY, EVALUATION
 
 from . import checkpoints, metrics
 from .card import training_card, training_metrics
 from .config import TrainConfig
 from .data import TrainingData, prepare
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation
 from .progress import OnProgress, StderrProgress, TrainProgress
 from .resume import require_same
 from .trainer import Trainer, make_accelerator
@@ -99,11 +100,10 @@ class _Run:
         return step
 
     def _state(self) -> dict[str, Any]:
-        train = self.data.train
         return {
             "config": self.config.to_dict(),
             "n_steps": self.trainer.n_steps,
-            "corpus": {"n_tokens": len(train.tokens), "tokenizer_hash": train.tokenizer_hash},
+            "corpus": self.data.identity(),
         }
 
     def train(self) -> None:
@@ -152,11 +152,12 @@ class _Run:
         self.report(self.now)
 
     def _evaluate(self) -> None:
-        depths = self.config.eval_n_iters
-        result = self._heldout(depths, max_windows=self.config.eval_windows, n_bootstrap=1)
-        heldout = dict(zip(depths, result.nll, strict=True))
-        self._write({f"heldout_r{r}": nll for r, nll in heldout.items()})
-        self.now = dataclasses.replace(self.now, heldout=heldout)
+        with self._eager():
+            heldout = self.data.judge(self.trainer.model, self.config, 4 * self.trainer.micro)
+        # JSON has no NaN: a depth that the loop refuses has no row.
+        finite = {f"heldout_r{r}": value for r, value in heldout.items() if math.isfinite(value)}
+        self._write(finite)
+        self.now = dataclasses.replace(self.now, heldout=heldout, judged_by=self.data.judged_by)
         self.report(self.now)
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -164,27 +165,19 @@ class _Run:
         if self.config.trackers:
             self.accelerator.log(row, step=self.step)
 
-    def _heldout(self, n_iters: tuple[int, ...], **settings: Any) -> Evaluation:
+    def _eager(self) -> AbstractContextManager:
         # Every depth and batch shape would be compiled anew, for a few forward passes each.
-        with torch.compiler.set_stance("force_eager"):
-            return evaluate(
-                self.trainer.model,
-                self.data.heldout,
-                n_iters,
-                batch_size=4 * self.trainer.micro,  # no activations are kept
-                **settings,
-            )
+        return torch.compiler.set_stance("force_eager")
 
     def export(self) -> Path:
         """Evaluate on held-out text and save the model with its card; once."""
         final = self.out / "final"
         if self.main and not final.is_dir():
-            result = self._heldout(
-                self.config.final_n_iters,
-                max_windows=self.config.final_windows,
-                progress=self._report_evaluation,
-            )
             model = self.trainer.model
+            with self._eager():  # four times the windows: no activations are kept
+                result = self.data.evaluate(
+                    model, self.config, 4 * self.trainer.micro, self._report_evaluation
+                )
             settings = training_metrics(self.config, model, self.trainer.n_steps)
             partial = self.out / ".final"
             model.save_pretrained(
@@ -194,7 +187,8 @@ class _Run:
                 metrics=settings,
                 overwrite=True,
             )
-            _write_json(partial / EVALUATION, result.to_dict())
+            name = EVALUATION if isinstance(result, Evaluation) else ACCURACY
+            _write_json(partial / name, result.to_dict())
             os.replace(partial, final)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from abbie_lens.errors import ConfigError, DivergedError
 from abbie_lens.model import HookedLoopedTransformer
 
-from .batches import Batches
 from .config import TrainConfig
 from .data import TrainingData
 from .objective import Objective
@@ -27,13 +26,7 @@ class Trainer:
         cfg = config.looped_config(len(data.tokenizer))
         self.model = HookedLoopedTransformer(cfg, tokenizer=data.tokenizer)
         self.n_steps = config.n_steps(cfg.n_ctx)
-        self.batches = Batches(
-            data.train.tokens,
-            separator=data.train.separator,
-            n_ctx=cfg.n_ctx,
-            batch_size=config.batch_size,
-            seed=config.seed,
-        )
+        self.batches = data.batches(cfg.n_ctx, config.batch_size, config.seed)
         self.rows = _share(config.batch_size, accelerator)
         self.micro = config.micro_batch_size or len(self.rows)
         if len(self.rows) % self.micro:
@@ -51,8 +44,8 @@ class Trainer:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens predicted in one step by all processes."""
-        return self.config.batch_size * self.batches.stride
+        """Tokens of one step that have a token before them, over all processes."""
+        return self.config.batch_size * (self.model.cfg.n_ctx - 1)
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of `step`."""
@@ -67,16 +60,27 @@ class Trainer:
         # Families that draw their state get the same draw in a resumed run.
         torch.manual_seed(self.config.seed * 1_000_003 + step)
         device = self.accelerator.device
-        batch = torch.from_numpy(self.batches(step)[self.rows.start : self.rows.stop])
-        parts = batch.to(device).split(self.micro)
+        mine = slice(self.rows.start, self.rows.stop)
+        tokens, counted = (
+            None if array is None else torch.from_numpy(array[mine]).to(device).split(self.micro)
+            for array in self.batches(step)
+        )
+        assert tokens is not None
+        # Micro-batches weigh as many answers as they hold, so that the step is the whole batch's mean.
+        weights = [1 / len(tokens)] * len(tokens)
+        if counted is not None:
+            share = torch.stack([part[:, 1:].sum() for part in counted]).float()
+            weights = (share / share.sum()).tolist()
         n_iters = self.recipe.n_iters(self.model.cfg.n_iters, self.config.seed, step)
         nll = torch.zeros((), device=device)
-        for number, part in enumerate(parts):
-            with self._sync(last=number == len(parts) - 1):
+        for number, part in enumerate(tokens):
+            with self._sync(last=number == len(tokens) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    loss, part_nll = self.objective(part, None, n_iters, step / self.n_steps)
-                self.accelerator.backward(loss / len(parts))
-            nll += part_nll / len(parts)
+                    loss, part_nll = self.objective(
+                        part, counted and counted[number], n_iters, step / self.n_steps
+                    )
+                self.accelerator.backward(loss * weights[number])
+            nll += part_nll * weights[number]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
 
 def command(
+    loops: Annotated[bool, typer.Option("--loops", help="List the loop families instead.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """List the bundled models with their sizes and held-out losses by depth r."""
+    """List the bundled models with their sizes and held-out losses by depth r, or the loop families."""
+    if loops:
+        return _print_loops(json_output)
     from abbie_lens import zoo
 
     rows = [_row(model) for model in zoo.models()]
@@ -25,6 +28,22 @@ def command(
         typer.echo("This installation carries no bundled model.", err=True)
         return
     _print(rows)
+
+
+def _print_loops(json_output: bool) -> None:
+    import sys
+
+    from abbie_lens.loops import FAMILIES
+
+    said = {
+        name: (sys.modules[cls.__module__].__doc__ or "").split("\n")[0]
+        for name, cls in FAMILIES.items()
+    }
+    if json_output:
+        typer.echo(json.dumps(said))
+        return
+    for name, line in said.items():
+        typer.echo(f"{name:<10} {line}")
 
 
 def _row(model: ZooModel) -> dict[str, Any]:

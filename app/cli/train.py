@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-# The shape of a model when neither --config nor an option names it: about 3M parameters.
+# The shape of a model when neither --config nor an option names it: about 3M parameters, or small for a task.
 _SHAPE = {"d_model": 192, "n_heads": 6, "n_ctx": 256}
+_TASK_SHAPE = {"d_model": 64, "n_heads": 4}
+_RECIPE = ("loss", "depth", "backprop_depth", "jacobian_weight")
 _MODEL = (
     "d_model",
     "n_heads",
@@ -24,7 +26,10 @@ _MODEL = (
 _Data = Annotated[
     str | None, typer.Option(help="Text: a file, a glob, hf:ID[:CONFIG[:SPLIT]]; or a token file.")
 ]
-_Loop = Annotated[str | None, typer.Option(help="Loop family: std, abbie-c, abbie-d.  [abbie-d]")]
+_Loop = Annotated[
+    str | None, typer.Option(help="Loop family; `abbie-lens models --loops` lists them.  [abbie-d]")
+]
+_Settings = Annotated[str | None, typer.Option(metavar="JSON", help="Settings of the loop family.")]
 _Config = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="TrainConfig as JSON; options here outrank it."),
@@ -38,8 +43,12 @@ def command(
         Path | None, typer.Option(help="Folder of the run.  [runs/LOOP in the user's data folder]")
     ] = None,
     config: _Config = None,
-    residual: Annotated[
-        str | None, typer.Option(help="abbie-d: between, skip_first or literal.  [between]")
+    loop_settings: _Settings = None,
+    task: Annotated[
+        str | None, typer.Option(help="A task of known depth in place of --data, e.g. k-hop.")
+    ] = None,
+    task_settings: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Settings of the task.")
     ] = None,
     heldout: Annotated[
         str | None, typer.Option(help="Held-out text.  [the last hundredth of --data]")
@@ -57,7 +66,21 @@ def command(
     n_head_blocks: Annotated[int | None, typer.Option(help="Blocks of the Head.  [1]")] = None,
     n_body_blocks: Annotated[int | None, typer.Option(help="Blocks of the Body.  [2]")] = None,
     n_tail_blocks: Annotated[int | None, typer.Option(help="Blocks of the Tail.  [1]")] = None,
-    n_iters: Annotated[int | None, typer.Option(help="Body applications in training.  [2]")] = None,
+    n_iters: Annotated[
+        int | None, typer.Option(help="Iterations in training; their mean where they are drawn.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Trained read-outs: end, step or few.  [the family's]")
+    ] = None,
+    depth: Annotated[
+        str | None, typer.Option(help="fixed or lognormal_poisson.  [the family's]")
+    ] = None,
+    backprop_depth: Annotated[
+        int | None, typer.Option(help="Last iterations that carry gradient.  [the family's]")
+    ] = None,
+    jacobian_weight: Annotated[
+        float | None, typer.Option(help="Weight of the STARS Jacobian penalty.  [0]")
+    ] = None,
     train_tokens: Annotated[
         int | None, typer.Option(help="Tokens to train on.  [15 million]")
     ] = None,
@@ -94,44 +117,98 @@ def command(
         bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
     ] = False,
 ) -> None:
-    """Train a looped model on text; progress goes to stderr, a killed run resumes with --resume."""
+    """Train a looped model on text or a task; progress goes to stderr, a killed run resumes with --resume."""
     given = {name: value for name, value in locals().items() if value is not None}
     for name in ("config", "json_output"):
         given.pop(name, None)
     settings = _settings(config, given)
-    if "data" not in settings:
-        raise typer.BadParameter("name the text to train on", param_hint="'--data'")
+    if "data" not in settings and "task" not in settings:
+        raise typer.BadParameter("name the text to train on, or a --task", param_hint="'--data'")
 
     from abbie_lens.training import TrainConfig, train
 
     run = TrainConfig.from_dict(settings)
-    run.looped_config(d_vocab=1)  # a model that cannot be built is told before the text is read
+    # A model that cannot be built, or trained so, is told before the text is read.
+    run.loop_recipe(run.looped_config(d_vocab=1).loop)
     final = train(run)
-    evaluation = json.loads((final / "evaluation.json").read_text(encoding="utf-8"))
+    judged_by, name = ("accuracy", "accuracy") if run.task else ("held-out NLL", "nll")
+    measured = json.loads(
+        (final / ("accuracy.json" if run.task else "evaluation.json")).read_text("utf-8")
+    )
     if json_output:
-        typer.echo(json.dumps({"model": str(final), "heldout": evaluation}))
+        typer.echo(json.dumps({"model": str(final), "heldout": measured}))
         return
-    depths = zip(evaluation["n_iters"], evaluation["nll"], strict=True)
-    typer.echo(f"{final}\nheld-out NLL: " + ", ".join(f"r={r} {nll:.3f}" for r, nll in depths))
+    depths = zip(measured["n_iters"], measured[name], strict=True)
+    figures = ", ".join(f"r={r} {_figure(value)}" for r, value in depths)
+    typer.echo(f"{final}\n{judged_by}: {figures}")
+
+
+def _figure(value: float | list[float | None] | None) -> str:
+    """One figure, or the mean over a task's difficulties."""
+    if isinstance(value, list):
+        value = None if None in value else sum(v for v in value if v is not None) / len(value)
+    return "refused" if value is None else f"{value:.3f}"
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """TrainConfig as JSON: the file's, with the options laid over it."""
     settings: dict[str, Any] = _read(config) if config else {}
-    model = dict(settings.get("model", _SHAPE))
-    model |= {name: given.pop(name) for name in _MODEL if name in given}
+    _task(settings, given)
+    model = settings.get("model", {})
     loop = dict(model.get("loop", {"family": "abbie-d"}))
     if (family := given.pop("loop", None)) and family != loop["family"]:
         loop = {"family": family}
-    if residual := given.pop("residual", None):
-        loop["residual"] = residual
+    loop |= _json(given.pop("loop_settings", None), "'--loop-settings'")
+    if recipe := {name: given.pop(name) for name in _RECIPE if name in given}:
+        settings["recipe"] = {**(settings.get("recipe") or {}), **recipe}
+    shape = {name: given.pop(name) for name in _MODEL if name in given}
     settings |= {name: str(v) if isinstance(v, Path) else v for name, v in given.items()}
-    settings["model"] = {**model, "loop": loop}
+    settings["model"] = {
+        **(model or _preset(loop["family"], settings, shape)),
+        **shape,
+        "loop": loop,
+    }
     if "out" not in settings:
         from abbie_lens import paths
 
         settings["out"] = str(paths.runs() / loop["family"])
     return settings
+
+
+def _task(settings: dict[str, Any], given: dict[str, Any]) -> None:
+    """The task with its settings, in place of the file's."""
+    name, changes = (
+        given.pop("task", None),
+        _json(given.pop("task_settings", None), "'--task-settings'"),
+    )
+    if name is None and changes and not settings.get("task"):
+        raise typer.BadParameter("settings of no --task", param_hint="'--task-settings'")
+    if name is not None:
+        settings["task"] = {"task": name}
+    if settings.get("task"):
+        settings["task"] = {**settings["task"], **changes}
+
+
+def _preset(family: str, settings: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """The family's usual shape, at the asked width and the length of the task's rows."""
+    from abbie_lens import loops, tasks
+
+    usual = dict(_SHAPE)
+    if settings.get("task"):
+        usual = {**_TASK_SHAPE, "n_ctx": tasks.decode(settings["task"]).n_ctx}
+    return usual | loops.family(family).shape(shape.get("d_model", usual["d_model"]))
+
+
+def _json(text: str | None, hint: str) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint=hint) from None
+    if not isinstance(plain, dict):
+        raise typer.BadParameter("expected a JSON object", param_hint=hint)
+    return plain
 
 
 def _read(path: Path) -> dict[str, Any]:
