@@ -90,9 +90,10 @@ def level(*drawn: go.Figure) -> None:
 
 def _legend_lines(figure: go.Figure) -> int:
     """Lines of a legend below the subtitle: in half a page Plotly sets one entry a line."""
+    wanted = figure.layout.showlegend
     named = [t for t in figure.data if t.type == "scatter" and t.name and t.showlegend is not False]
-    below = figure.layout.legend.x == 0 and figure.layout.showlegend is not False
-    return len(named) if below and len(named) > 1 else 0
+    shown = wanted is not False and (wanted or len(named) > 1)
+    return len(named) if shown and figure.layout.legend.x == 0 else 0
 
 
 def numbers(left: LiveSource, right: LiveSource) -> dict[str, list[str]]:
