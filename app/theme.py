@@ -26,7 +26,7 @@ _LIGHT = {
     "borderColor": "#dfe2e8",
 }
 _DARK = {
-    "primaryColor": "#56B4E9",
+    "primaryColor": "#2b88c4",
     "backgroundColor": "#0e1117",
     "secondaryBackgroundColor": "#181d27",
     "textColor": "#e6e9ef",

@@ -126,11 +126,14 @@ class Halting(Result):
             random_nll_sd=random_nll[1],
         )
 
-    def sweep(self, rule: str, thresholds: Sequence[float] | None = None) -> HaltingSweep:
-        """`rule` over `thresholds`; by default up to 41 quantiles of the values that it took."""
+    def sweep(
+        self, rule: str, thresholds: Sequence[float] | None = None, *, also: Sequence[float] = ()
+    ) -> HaltingSweep:
+        """`rule` over `thresholds`; by default up to 41 quantiles of its values, and `also`."""
         about, values = self.rule(rule)
         if thresholds is None:
-            levels = _levels(values[about["min_iters"] :, self.valid], about["threshold"])
+            taken = _levels(values[about["min_iters"] :, self.valid], about["threshold"])
+            levels = np.union1d(taken, also)
         else:
             levels = np.asarray(thresholds, dtype=float)
         if about["stops"] == "at_least":

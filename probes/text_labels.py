@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from abbie_lens.errors import InputError, nearest
-from probes.figures.labels import is_special
+from probes.figures.labels import BYTES, is_special
 
 UNDEFINED = -1
 TOKEN_CLASSES = ("word start", "word continuation", "digit", "punctuation", "space", "newline")
 WORD_POSITIONS = ("1st", "2nd–3rd", "4th–6th", "7th–12th", "13th or later")
 _POSITION_EDGES = (1, 3, 6, 12)
-_BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 _APOSTROPHES = "'’"
 _SENTENCE_END = ".!?…"
 _TITLES = frozenset({"mr", "mrs", "ms", "dr", "st", "messrs", "prof", "rev", "capt", "col", "gen"})
@@ -47,7 +46,7 @@ def characters(str_tokens: Sequence[str]) -> list[str]:
     """
     texts, pending = [], b""
     for token in str_tokens:
-        if _BYTES.fullmatch(token):
+        if BYTES.fullmatch(token):
             pending += bytes(int(pair, 16) for pair in re.findall(r"<0x(..)>", token))
             try:
                 texts.append(pending.decode())

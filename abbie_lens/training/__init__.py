@@ -4,6 +4,7 @@ from .config import TrainConfig
 from .corpus import read_documents
 from .evaluate import Evaluation, evaluate
 from .progress import TrainProgress
+from .reevaluate import reevaluate
 from .run import train
 from .tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer
 from .tokens import TokenFile, write_tokens
@@ -16,6 +17,7 @@ __all__ = [
     "evaluate",
     "load_tokenizer",
     "read_documents",
+    "reevaluate",
     "tokenizer_hash",
     "train",
     "train_tokenizer",

@@ -17,7 +17,7 @@ def row(lens: Lens, fixed: FixedPoint, halting: Halting) -> None:
     first, second, third, fourth = st.columns([3, 5.6, 3, 3])
     with first.container(border=True, height="stretch"):
         _verdict(fixed)
-    with second.container(border=True, height="stretch"):
+    with second.container(border=True, height="stretch", key="distances"):
         _distances(fixed)
     with third.container(border=True, height="stretch"):
         _exits(halting)
@@ -70,7 +70,7 @@ def _loss(lens: Lens) -> None:
         help="Mean negative log-likelihood in nats of the prompt's own next tokens; lower is better.",
     )
     shown = sorted({0, 2, 4, 8} & set(range(lens.n_iters)))
-    st.caption(" · ".join(f"k={k} {_number(nll[k])}" for k in shown) or "one iteration only")
+    st.caption(" · ".join(f"k={k}\u00a0{_number(nll[k])}" for k in shown) or "one iteration only")
 
 
 def _counts(verdicts: dict[str, int]) -> str:

@@ -20,6 +20,8 @@ PROMPT = "He shut the door, and they walked together down the road to the villag
 HEIGHT = 390
 WIDTH = 420
 """About what one side has at 1440 pixels; the grid shortens its cell texts to it."""
+_SUBTITLE_ENDS, _LEGEND_LINE = 78, 20
+"""Pixels from the top edge to below two lines of subtitle; height of a legend's line."""
 
 
 def _alone(fixed: Any) -> Any:
@@ -36,7 +38,7 @@ LOOKS: dict[str, tuple[str, str, Prepare, dict[str, Any]]] = {
     ),
     "norm": ("Norm of the state", "fixed_point", _alone, {"view": "norm"}),
     "halting": ("Exit steps, KL rule", "halting", lambda h: h.at("kl"), {"view": "map"}),
-    "paths": ("Trajectories", "trajectories", lambda t: t, {"view": "paths"}),
+    "paths": ("Trajectories", "trajectories", lambda t: t, {"view": "paths", "n_pairs": 1}),
 }  # fmt: skip
 
 
@@ -44,8 +46,9 @@ def show(left: LiveSource, right: LiveSource, look: str) -> None:
     """The chosen figure for both sides, its downloads, and a table of both runs' numbers."""
     title, kind, prepare, view = LOOKS[look]
     results = [prepare(side.result(kind)) for side in (left, right)]
-    drawn = [_narrow(result.figure(theme=figures.theme(), **view), result) for result in results]
+    drawn = [half(result, theme=figures.theme(), **view) for result in results]
     scales.share(*drawn)
+    level(*drawn)
     for column, name, result, figure in zip(
         st.columns(2), ("left", "right"), results, drawn, strict=True
     ):
@@ -56,14 +59,41 @@ def show(left: LiveSource, right: LiveSource, look: str) -> None:
     st.dataframe(numbers(left, right), hide_index=True, row_height=26)
 
 
-def _narrow(figure: go.Figure, result: Result) -> go.Figure:
-    """For half a page: lower, a short subtitle, and no caption, which is set for a whole page."""
-    name, prompt = labels.escape(result.model.name), labels.prompt_label(result.tokens[0], 28)
-    figure.update_layout(title_subtitle_text=f"{name} · r = {result.n_iters} · {prompt}")
+def half(result: Result, **view: Any) -> go.Figure:
+    """The result's figure for half a page: lower, a subtitle of two short lines, and no caption.
+
+    The caption is set for a whole page; the formula stands below both figures.
+    """
+    figure = result.figure(**view)
+    name, prompt = (
+        labels.token_label(result.model.name, 30),
+        labels.prompt_label(result.tokens[0], 32),
+    )
+    figure.update_layout(title_subtitle_text=f"{name} · r = {result.n_iters}<br>{prompt}")
     for caption in figure.select_annotations({"name": "caption"}):
         figure.update_layout(margin_b=-caption.yshift)
         caption.visible = False
     return figures.fit(figure, HEIGHT)
+
+
+def level(*drawn: go.Figure) -> None:
+    """Begin the plots of both sides at one height, below the longer of their legends."""
+    lines = max(map(_legend_lines, drawn))
+    if not lines:
+        return
+    for figure in drawn:
+        figure.update_layout(
+            margin_t=_SUBTITLE_ENDS + _LEGEND_LINE * lines + 6,
+            legend_y=1 - _SUBTITLE_ENDS / figure.layout.height,
+        )
+
+
+def _legend_lines(figure: go.Figure) -> int:
+    """Lines of a legend below the subtitle: in half a page Plotly sets one entry a line."""
+    wanted = figure.layout.showlegend
+    named = [t for t in figure.data if t.type == "scatter" and t.name and t.showlegend is not False]
+    shown = wanted is not False and (wanted or len(named) > 1)
+    return len(named) if shown and figure.layout.legend.x == 0 else 0
 
 
 def numbers(left: LiveSource, right: LiveSource) -> dict[str, list[str]]:

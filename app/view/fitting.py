@@ -59,7 +59,8 @@ def outcome(request: Request) -> LinearProbes | None:
     if job is None:
         notices.notice(
             "Nothing fitted yet",
-            "Choose what to look for and press “Fit the probes”; it takes from seconds to a minute.",
+            "Choose what to look for and press “Fit the probes”. It takes from seconds to minutes; the "
+            "other pages can be used meanwhile.",
         )
         return None
     if job.running:

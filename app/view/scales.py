@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from probes.figures.grid import log_ticks
+
 
 def share(first: go.Figure, second: go.Figure) -> None:
     """Give both figures the union of their value axes and colour ranges; token axes stay their own."""
@@ -15,9 +17,15 @@ def share(first: go.Figure, second: go.Figure) -> None:
             continue  # tokens: the prompts may differ
         spans = [_span(figure, name) for figure in (first, second)]
         _both(first, second, name, spans)
-    for one, other in zip(first.data, second.data, strict=False):
-        if one.type == other.type == "heatmap":
-            _share_colours(one, other)
+    # Only those with a colour bar: beside them lie layers that one of two prompts may not need.
+    for one, other in zip(_scaled(first), _scaled(second), strict=False):
+        _share_colours(one, other)
+
+
+def _scaled(figure: go.Figure) -> list[go.Heatmap]:
+    return [
+        trace for trace in figure.data if trace.type == "heatmap" and trace.showscale is not False
+    ]
 
 
 def _axes(figure: go.Figure) -> set[str]:
@@ -56,10 +64,14 @@ def _share_colours(one: go.Heatmap, other: go.Heatmap) -> None:
     values = np.concatenate([_numbers(one.z), _numbers(other.z)])
     lows = [x.zmin for x in (one, other) if x.zmin is not None]
     highs = [x.zmax for x in (one, other) if x.zmax is not None]
-    if values.size:
-        low, high = min([values.min(), *lows]), max([values.max(), *highs])
-        for trace in (one, other):
-            trace.update(zmin=min(lows) if lows else low, zmax=max(highs) if highs else high)
+    if not values.size:
+        return
+    low = min(lows) if lows else float(values.min())
+    high = max(highs) if highs else float(values.max())
+    for trace in (one, other):
+        trace.update(zmin=low, zmax=high)
+        if trace.colorbar.tickvals is not None:
+            trace.colorbar.update(log_ticks(low, high))
 
 
 def _numbers(values: Any) -> np.ndarray:

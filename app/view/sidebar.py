@@ -11,6 +11,7 @@ from abbie_lens.errors import AbbieLensError
 from app.settings import Settings
 from app.view import plain, runs
 from app.view.source import BundleSource, LiveSource, Source
+from probes.figures.labels import joined
 
 PROMPT = "She opened the letter slowly, and when she had read it to the end she looked up at him and said"
 MAX_ITERS = 32
@@ -88,7 +89,7 @@ def _bundle(opened: BundleSource) -> Source:
     if result is not None:
         st.caption(f"{plain.markdown(result.model.name)}, r = {result.n_iters}, saved prompt:")
         prompt = opened.bundle.manifest.get("settings", {}).get("text")
-        shown = prompt if isinstance(prompt, str) else "".join(result.tokens[0])
+        shown = prompt if isinstance(prompt, str) else joined(result.tokens[0])
         st.code(shown, language=None, wrap_lines=True, height=118)
     st.caption("These are saved results; no model is loaded.")
     if st.button("Close the bundle", key="close_bundle", icon=":material/close:"):

@@ -47,7 +47,7 @@ def token_grid(
         heatmap["zmid"] = centre
     bar: dict[str, Any] = {"title": {"text": name, "side": "right"}}
     if log:
-        bar |= _log_ticks(low, high)
+        bar |= log_ticks(low, high)
     heatmap["colorbar"] = bar | heatmap.get("colorbar", {})
     # Between small cells a gap would be all there is to see.
     gap = 1 if values.shape[0] <= 40 and values.shape[1] <= 80 else 0
@@ -110,8 +110,8 @@ def span(
     return float(values.min()), float(values.max())
 
 
-def _log_ticks(low: float | None, high: float | None) -> dict[str, Any]:
-    """Ticks between 10^low and 10^high: powers of ten, or 1, 2, 5 where there are too few."""
+def log_ticks(low: float | None, high: float | None) -> dict[str, Any]:
+    """Ticks of a colour bar between 10^low and 10^high: powers of ten, or 1, 2, 5 where there are too few."""
     if low is None or high is None:
         return {}
     powers = np.arange(np.ceil(low), np.floor(high) + 1)

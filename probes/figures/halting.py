@@ -63,6 +63,8 @@ def _map(result: HaltingOutcome, batch: int, theme: Any) -> go.Figure:
     _exit_markers(fig, result, batch, keep, tokens, theme)
     text = f"{result.rule['formula']}, {_numbers(result)}. Veiled cells are iterations that the token is spared."
     style.caption(fig, text, below=below)
+    # Plotly leaves out a legend of one entry, but the reader needs it as much.
+    fig.update_layout(showlegend=True)
     return give_room(fig, 24 * max(5, len(values)), legend_lines=1)
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby
 
 MAX_CHARS = 24
 _SPECIAL = re.compile(r"<\|[^\s|<>][^<>]*\|>|</?(?:s|pad|unk|bos|eos|mask|cls|sep)>", re.IGNORECASE)
+BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
+"""A token that is part of a character, as `to_str_tokens` writes it."""
 _SHOWN = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡", "\u00a0": "⍽"}
 _JOINER = "\u200d"
 
@@ -57,12 +60,26 @@ def token_labels(tokens: Sequence[str], max_chars: int | None = MAX_CHARS) -> li
     return unique
 
 
+def joined(tokens: Iterable[str]) -> str:
+    """The text that `tokens` spell: the bytes of a character are that character again."""
+    runs = groupby(tokens, key=lambda token: BYTES.fullmatch(token) is not None)
+    return "".join(_decoded("".join(run)) if split else "".join(run) for split, run in runs)
+
+
+def _decoded(run: str) -> str:
+    return bytes.fromhex(run[3:-1].replace("><0x", "")).decode(errors="backslashreplace")
+
+
 def prompt_label(tokens: Sequence[str], max_chars: int = 60) -> str:
-    """The tokens joined into one short escaped quotation, special tokens left out."""
-    text = "".join(t for t in tokens if not is_special(t)).strip()
+    """The tokens joined into one short escaped quotation, special tokens left out.
+
+    Characters of double width, such as emoji, count twice.
+    """
+    text = joined(t for t in tokens if not is_special(t)).strip()
     text = re.sub(r"\s+", " ", text)
-    if len(text) > max_chars:
-        text = text[: max_chars - 1].rstrip() + "…"
+    ends = list(accumulate(1 + (unicodedata.east_asian_width(char) in "WF") for char in text))
+    if text and ends[-1] > max_chars:
+        text = text[: sum(end < max_chars for end in ends)].rstrip() + "…"
     shown = "".join(c if c == " " else _visible_char(text, i) for i, c in enumerate(text))
     return escape(f"“{shown}”")
 

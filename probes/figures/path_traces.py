@@ -54,7 +54,11 @@ def draw_paths(
             "cmax": max(len(scores) - 1, 2),
             "size": 5,
             "showscale": bar,
-            "colorbar": {"title": {"text": "iteration k", "side": "right"}},
+            "colorbar": {
+                "title": {"text": "iteration k", "side": "right"},
+                # Iterations are whole, also where there are few.
+                "dtick": 1 if len(scores) < 8 else None,
+            },
         },
         customdata=[f"{name}<br>iteration {i}" for i in k for name in names],
         hovertemplate=hover,

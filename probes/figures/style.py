@@ -68,7 +68,7 @@ def new_figure(
 
     `title` and `subtitle` are trusted pseudo-HTML: pass user text through `labels.escape`.
     """
-    if rows * cols > 1 or panels:
+    if rows * cols > 1 or panels or grid:
         fig = make_subplots(rows=rows, cols=cols, subplot_titles=panels, **grid)
         fig.update_annotations(font_size=13, font_color=palette(theme).ink)
     else:
@@ -89,7 +89,7 @@ def subtitle(result: Any, batch: int | None = 0) -> str:
     return f"{labels.escape(result.model.name)} · r = {result.n_iters} · {prompt}"
 
 
-def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 80) -> go.Figure:
+def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 76) -> go.Figure:
     """Write `text` (the formula) under the axes, wrapped; `below` is what the x axis takes, in px."""
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
     fig.add_annotation(

@@ -42,10 +42,15 @@ def draw(result: Trajectories, *, view: str, theme: style.Theme, **options: Any)
 
 
 def paths(
-    result: Trajectories, *, theme: style.Theme, batch: int = 0, position: int | None = None
+    result: Trajectories,
+    *,
+    theme: style.Theme,
+    batch: int = 0,
+    position: int | None = None,
+    n_pairs: int = 3,
 ) -> go.Figure:
-    """Every token's path on PC 1–2, 3–4, 5–6; `position` draws one token bold."""
-    pairs = [(c, c + 1) for c in range(0, result.n_components - 1, 2)][:3] or [(0, 0)]
+    """Every token's path on the first `n_pairs` of PC 1–2, 3–4, …; `position` draws one token bold."""
+    pairs = [(c, c + 1) for c in range(0, result.n_components - 1, 2)][:n_pairs] or [(0, 0)]
     fig = style.new_figure(
         "Trajectories of the state",
         style.subtitle(result, batch),
@@ -53,7 +58,7 @@ def paths(
         theme=theme,
         rows=1,
         cols=len(pairs),
-        horizontal_spacing=0.13,
+        horizontal_spacing=0.17,
     )
     positions = np.flatnonzero(result.valid[batch]).tolist()
     scores, tokens = result.scores[:, batch], result.tokens[batch]
@@ -169,6 +174,7 @@ def waterfall(
             showscale=i == 0,
             colorbar={"title": {"text": "score", "side": "right"}, "len": 1.0, "y": 0.5},
         )
+        style.iteration_axis(fig, len(values), "y", row=i + 1, col=1, max_ticks=5)
         if i + 1 < rows:
             fig.update_xaxes(showticklabels=False, title_text="", row=i + 1, col=1)
     fig.update_layout(margin_t=100)

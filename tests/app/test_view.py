@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from abbie_lens import halting
 from abbie_lens.errors import InputError
+from abbie_lens.loops import AbbieD
+from app import exporting
 from app.settings import Settings
-from app.view import bundles, downloads, plain, scales, thresholds
+from app.view import bundles, comparing, downloads, plain, scales, thresholds
 from app.view.jobs import Job
+from probes.figures.grid import token_grid
 from probes.progress import Cancelled
 
 
@@ -64,6 +67,60 @@ def test_shared_scales_leave_token_axes_alone():
     other.update_layout(xaxis={"tickvals": [0], "ticktext": ["c"], "range": [0, 9]})
     scales.share(one, other)
     assert (one.layout.xaxis.range, other.layout.xaxis.range) == ((0, 1), (0, 9))
+
+
+def test_shared_colours_skip_layers_without_a_scale_and_label_both_bars_alike():
+    """Of two grids on log scales, one has cells of exactly 0, drawn as a layer below."""
+    values = [np.array([[1e-8, 1.0]]), np.array([[1e-3, 0.0, 10.0]])]
+    one, other = (go.Figure(), go.Figure())
+    for figure, grid in zip((one, other), values, strict=True):
+        token_grid(figure, grid, ["a", "b", "c"][: grid.shape[1]], name="KL", log=True)
+        figure.add_heatmap(z=[[7.0]], showscale=False)  # a veil
+    assert [len(figure.data) for figure in (one, other)] == [2, 3]
+    scales.share(one, other)
+    left, right = one.data[0], other.data[1]
+    assert (left.zmin, left.zmax) == (right.zmin, right.zmax) == (-8, 1)
+    assert left.colorbar.ticktext == right.colorbar.ticktext
+    assert min(left.colorbar.tickvals) == -8
+    assert other.data[0].zmin is None and one.data[1].zmin is None
+
+
+@pytest.fixture
+def results(tiny_model, tiny_tokenizer):
+    """One result of each analysis of a long prompt, by a model with a long name."""
+    model = tiny_model(
+        AbbieD(), tokenizer=tiny_tokenizer, d_vocab=300, model_name="a-model-with-a-long-name" * 3
+    )
+    return exporting.results(model, "the cat sat on the mat, and the rat ran " * 2, 4)
+
+
+@pytest.mark.parametrize("look", list(comparing.LOOKS))
+def test_half_a_page_holds_subtitle_and_legend(results, look):
+    """In 357 pixels, what two columns have at 1160: 64 stand before the plot, and an advance of 6.2
+    is that of 12 pixel letters; one line of a legend takes one entry."""
+    _, kind, prepare, view = comparing.LOOKS[look]
+    result = prepare(results[kind])
+    figure = comparing.half(result, **view)
+    lines = figure.layout.title.subtitle.text.split("<br>")
+    assert len(lines) == 2 and "…" in lines[0] and "…" in lines[1]
+    assert all(64 + 6.2 * len(line) < 357 for line in lines)
+    assert not any(a.visible is not False for a in figure.select_annotations({"name": "caption"}))
+
+
+def test_plots_side_by_side_begin_below_the_longer_legend():
+    def figure(n_entries):
+        traces = [go.Scatter(y=[0], name=f"n{i}") for i in range(n_entries)]
+        drawn = go.Figure([*traces, go.Scatter(y=[1], name="band", showlegend=False)])
+        return drawn.update_layout(height=390, margin_t=100, legend={"x": 0, "yref": "container"})
+
+    one, three = figure(1), figure(3)
+    comparing.level(one, three)
+    assert one.layout.margin.t == three.layout.margin.t
+    legend_ends = 390 * (1 - three.layout.legend.y) + 3 * 19
+    assert legend_ends < three.layout.margin.t < 200
+    alone = figure(1), figure(1)
+    comparing.level(*alone)
+    assert [f.layout.margin.t for f in alone] == [100, 100]  # one entry makes no legend
 
 
 def test_a_job_reports_progress_and_its_result():

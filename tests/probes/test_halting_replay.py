@@ -119,6 +119,15 @@ def test_sweep_goes_from_full_depth_to_the_first_iteration(replay):
     assert replay.sweep("kl", [0.1, 0.01]).thresholds.tolist() == [0.1, 0.01]
 
 
+def test_sweep_takes_in_the_threshold_that_is_looked_at(replay):
+    """Else the ring in the figure would stand at another threshold than the slider."""
+    plain, sweep = replay.sweep("kl"), replay.sweep("kl", also=[0.0123])
+    assert set(sweep.thresholds) == {*plain.thresholds, 0.0123}
+    assert (np.diff(sweep.mean_steps) <= 0).all()
+    ring = sweep.figure(threshold=0.0123).data[-1]
+    assert ring.name == "threshold 0.0123" and ring.x[0] == replay.at("kl", 0.0123).mean_steps
+
+
 def test_padding_changes_nothing_and_is_left_out(model, tokens, replay):
     row = tokens[0, :6]
     padded = torch.cat([row, torch.zeros(3, dtype=torch.long)])

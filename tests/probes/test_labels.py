@@ -73,6 +73,26 @@ def test_prompt_is_one_short_escaped_line():
     assert len(labels.prompt_label(["word "] * 100)) <= 62
 
 
+def test_characters_cut_into_bytes_are_whole_in_the_prompt(tiny_tokenizer):
+    text = "🙂 שלום <0xF0> 漢"
+    tokens = [f"<0x{byte:02X}>" for byte in "🙂".encode()]
+    assert labels.joined([*tokens, " a", "<0xE6><0xBC>", "<0xA2>"]) == "🙂 a漢"
+    assert labels.joined(["a", "<0xF0>", "b"]) == "a\\xf0b"  # part of a character
+    assert labels.joined(["<", "0", "xF0", ">"]) == "<0xF0>"  # typed like that
+    from abbie_lens.text import TextMixin
+
+    model = TextMixin()
+    model.tokenizer = tiny_tokenizer
+    assert labels.joined(model.to_str_tokens(text, prepend_bos=False)) == text
+
+
+def test_wide_characters_count_twice_in_a_short_prompt():
+    assert labels.prompt_label(["漢" * 20], 20) == f"“{'漢' * 9}…”"
+    assert labels.prompt_label(["a" * 20], 20) == f"“{'a' * 20}”"
+    assert labels.prompt_label(["a" * 21], 20) == f"“{'a' * 19}…”"
+    assert labels.prompt_label(["<|endoftext|>"]) == "“”"
+
+
 @pytest.mark.parametrize("token", ["<|endoftext|>", "<s>", "</s>", "<PAD>", "<|im_start|>"])
 def test_special_tokens_are_recognised(token):
     assert labels.is_special(token)

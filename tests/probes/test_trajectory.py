@@ -25,6 +25,22 @@ def test_rotation_lies_in_one_plane_and_keeps_its_shape(iterated, rotation):
     np.testing.assert_allclose(radius, 1.0, rtol=1e-9)
 
 
+@pytest.mark.parametrize("components", [1, 2, 3])
+def test_paths_with_too_few_components_for_a_second_panel(iterated, rotation, components):
+    """A prompt of one token after one iteration has no more: it once broke the page."""
+    result = trajectories(iterated(rotation(30), STARTS), [0, 1, 2], 11, n_components=components)
+    figure = result.figure(view="paths")
+    assert {trace.xaxis for trace in figure.data} == {"x"}
+    assert figure.layout.xaxis.title.text.startswith("PC 1 ")
+
+
+def test_paths_shows_as_many_pairs_as_asked_for(tiny_model):
+    result = trajectories(tiny_model(AbbieD()), [[1, 2, 3, 4, 5, 6]], 9)
+    for n_pairs in (1, 2, 3):
+        figure = result.figure(view="paths", n_pairs=n_pairs)
+        assert len({trace.xaxis for trace in figure.data}) == n_pairs
+
+
 def test_rescaling_is_one_point_per_token_unless_raw_states_are_asked_for(iterated):
     model = iterated(lambda h, k: 2 * h, STARTS)
     on_unit = trajectories(model, [0, 1, 2], 8)

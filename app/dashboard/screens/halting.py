@@ -60,7 +60,8 @@ with st.expander("Depth against quality, over all thresholds"):
         format_func={"agreement": "Agreement with full depth", "nll": "NLL (nats)"}.get,
         bind="query-params",
     )  # fmt: skip
-    figures.show(halting.sweep(name), "halting-sweep", metric=metric, threshold=threshold)
+    sweep = halting.sweep(name, also=[threshold])
+    figures.show(sweep, "halting-sweep", metric=metric, threshold=threshold)
 with st.expander("How many tokens stop at each iteration"):
     figures.show(outcome, "halting-histogram", view="histogram")
 with st.expander("Every token in numbers"):
