@@ -18,6 +18,10 @@ class InputError(AbbieLensError):
     """A prompt, token tensor or argument that the model cannot run on."""
 
 
+class DepthError(InputError):
+    """A number of iterations that the loop refuses."""
+
+
 class SiteError(AbbieLensError):
     """An activation address (`name` or `name@iteration`) that does not exist or cannot be read."""
 
@@ -28,6 +32,10 @@ class CheckpointError(AbbieLensError):
 
 class DivergedError(AbbieLensError):
     """A state that became NaN or infinite where a finite one is needed."""
+
+
+class TaskError(AbbieLensError):
+    """A benchmark task that cannot be read: its file is wrong, or its data is not there."""
 
 
 class ExistsError(AbbieLensError):
