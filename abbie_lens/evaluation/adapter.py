@@ -74,8 +74,9 @@ class LoopedLM(TemplateLM):
         """Token ids, bos first unless it is there already or `add_special_tokens` is false."""
         ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
         bos = self.tokenizer.bos_token_id
-        bare = add_special_tokens is False or bos is None or ids[:1] == [bos]
-        return ids if bare else [bos, *ids]
+        if add_special_tokens is False or bos is None or ids[:1] == [bos]:
+            return ids
+        return [int(bos), *ids]
 
     # -- the three requests ------------------------------------------------------------------------------
 

@@ -21,8 +21,9 @@ def wilson(n_right: float, n: int, confidence: float = 0.95) -> tuple[float, flo
     share, scale = n_right / n, 1 + z * z / n
     middle = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At the ends rounding would leave the interval by one unit in the last place.
-    return float(max(0.0, (middle - half) / scale)), float(min(1.0, (middle + half) / scale))
+    # The ends are exact; rounding would put them beside 0 and 1.
+    low = 0.0 if n_right == 0 else float((middle - half) / scale)
+    return low, 1.0 if n_right == n else float((middle + half) / scale)
 
 
 def quantiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:

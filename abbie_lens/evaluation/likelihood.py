@@ -41,7 +41,9 @@ def log_likelihoods(
             raise InputError(
                 f"continuation: {len(continuation)} tokens; the model's context holds {n_ctx}."
             )
-    order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
+    asked = [i for i, (_, continuation) in enumerate(pairs) if continuation]
+    order = sorted(asked, key=lambda i: -sum(map(len, pairs[i])))
+    # An empty continuation has probability 1.
     found: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
@@ -70,8 +72,6 @@ def _padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor
 
 def _scored(logits: Tensor, continuation: list[int]) -> tuple[float, bool]:
     """From the logits [pos, vocab] of one sequence without its last token."""
-    if not continuation:
-        return 0.0, True
     target = torch.tensor(continuation, device=logits.device)
     kept = logits[-len(continuation) :].float()
     if not bool(torch.isfinite(kept).all()):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from abbie_lens.errors import DepthError, DivergedError, InputError
 from abbie_lens.evaluation import extra
 from abbie_lens.evaluation.records import DepthScores
+from abbie_lens.evaluation.seeds import seeded
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
@@ -58,7 +59,7 @@ class Evaluator:
         self.allow_code = allow_code
         self.sampling = Sampling(confidence, n_draws, seed)
         self.adapter(0)  # what is wrong with the model is told before data are read
-        self.tasks = found.load(self.names, include_path, allow_code=allow_code)
+        self.tasks = found.load(self.names, include_path, allow_code=allow_code, seed=seed)
 
     def adapter(self, n_iters: int, progress: OnRequests | None = None) -> Any:
         """The model as lm-eval's `LM` at one depth."""
@@ -84,7 +85,7 @@ class Evaluator:
         try:
             adapter = self.adapter(n_iters, progress)
             self.tasks.prepare(self.sampling.seed)
-            with no_fetched_metrics(self.allow_code):
+            with no_fetched_metrics(self.allow_code), seeded(self.sampling.seed):
                 results = evaluate(
                     adapter,
                     self.tasks.loaded,
@@ -114,7 +115,7 @@ class Evaluator:
             "dtype": info.dtype,
             "config": config,
             "tasks": list(self.names),
-            "documents": self.tasks.digests(self.limit),
+            "documents": self.tasks.digests(self.limit, self.sampling.seed),
             "limit": self.limit,
             "confidence": self.sampling.confidence,
             "n_draws": self.sampling.n_draws,

@@ -14,6 +14,7 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 
 from abbie_lens.errors import AbbieLensError, InputError, TaskError, nearest
+from abbie_lens.evaluation.seeds import seeded
 from abbie_lens.evaluation.trust import check_tasks, no_fetched_metrics
 
 
@@ -41,9 +42,10 @@ class Tasks:
                 task.set_config(key="num_fewshot", value=0)
             task.set_fewshot_seed(seed=seed)
 
-    def digests(self, limit: int | None) -> dict[str, str]:
+    def digests(self, limit: int | None, seed: int) -> dict[str, str]:
         """SHA-256, in hex, of each task's settings and of the documents that are asked."""
-        return {name: _digest(task, limit) for name, task in sorted(self.leaves.items())}
+        with seeded(seed):
+            return {name: _digest(task, limit) for name, task in sorted(self.leaves.items())}
 
 
 def load(
@@ -51,9 +53,11 @@ def load(
     include_path: str | os.PathLike[str] | None = None,
     *,
     allow_code: bool = False,
+    seed: int = 0,
 ) -> Tasks:
     """The tasks, groups and tags called `names`, their data read; those of `include_path` go first.
 
+    `seed` is for tasks that shuffle while they are read.
     Errors: InputError for no name or an unknown one (with the nearest), a folder that is not there, a task
     that runs code without `allow_code`; TaskError for one that cannot be read.
     """
@@ -70,7 +74,7 @@ def load(
                 f"{'' if folder is None else f', nor has {str(folder)!r}'}."
                 f"{nearest(name, manager.all_tasks)}"
             )
-    with no_fetched_metrics(allow_code):
+    with no_fetched_metrics(allow_code), seeded(seed):
         try:
             tasks = Tasks(manager.load(list(dict.fromkeys(names))))
         except AbbieLensError:
@@ -90,9 +94,19 @@ def _manager(names: Sequence[str], folder: Path | None) -> TaskManager:
     """The folder's tasks alone if they are all that is asked: reading lm-eval's thousands takes long."""
     if folder is not None:
         local = TaskManager(include_path=str(folder), include_defaults=False)
-        if set(names) <= set(local.all_subtasks):
+        if all(_complete(name, local.task_index) for name in names):
             return local
     return TaskManager(include_path=None if folder is None else str(folder))
+
+
+def _complete(name: Any, index: dict[str, Any]) -> bool:
+    """Whether a task, or a group with all its members, is in the index."""
+    if name not in index:
+        return False
+    members = (index[name].cfg or {}).get("task")
+    if not isinstance(members, list):
+        return True
+    return all(_complete(m if isinstance(m, str) else m.get("task"), index) for m in members)
 
 
 def _digest(task: Any, limit: int | None) -> str:

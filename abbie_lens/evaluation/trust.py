@@ -12,8 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import evaluate
+from huggingface_hub import constants
 
 from abbie_lens.errors import InputError
+
+if constants.HF_HUB_OFFLINE:
+    # `evaluate` has a switch of its own and does not know the hub's.
+    evaluate.config.HF_EVALUATE_OFFLINE = True
 
 
 @contextmanager
@@ -31,10 +36,14 @@ def no_fetched_metrics(allow_code: bool) -> Iterator[None]:
     evaluate.load = refuse
     try:
         yield
+    except Exception as error:
+        # lm-eval's look-up of a metric goes on without it and fails later, over something else.
+        if asked:
+            raise refusal(asked[0]) from error
+        raise
     finally:
         evaluate.load = load
     if asked:
-        # lm-eval's look-up of a metric goes on without it and fails later, over something else.
         raise refusal(asked[0])
 
 

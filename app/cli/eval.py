@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,8 @@ import typer
 
 if TYPE_CHECKING:
     from probes import EvalScores
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 def command(
@@ -75,13 +79,14 @@ def command(
     import probes
 
     # Tasks may print; stdout is for the scores.
-    with Console(stderr=True).status("loading the model") as status, redirect_stdout(sys.stderr):
+    console = Console(stderr=True)
+    with console.status("loading the model") as status, redirect_stdout(sys.stderr):
         loaded = abbie_lens.load(model, device=device, dtype=dtype)
         status.update("loading the tasks")
         result = probes.eval_scores(
             loaded, names, depths, include_path=include_path, limit=limit, batch_size=batch_size,
             seed=seed, allow_code=allow_code, out=out, resume=resume,
-            progress=lambda r, done, total: status.update(f"r = {r}: {done} of {total} requests"),
+            progress=_teller(status.update if console.is_terminal else None),
         )  # fmt: skip
     if figure is not None:
         result.save(figure)
@@ -101,6 +106,22 @@ def _depths(text: str) -> list[int]:
             f"{text!r}: expected whole numbers >= 0, as in 1,2,4,8", param_hint="'--n-iters'"
         )
     return depths
+
+
+def _teller(update: Callable[[str], object] | None) -> Callable[[int, int, int], None]:
+    """Progress for the status line of a terminal; elsewhere (logs) a line every half minute."""
+    last = -math.inf
+
+    def tell(r: int, done: int, total: int) -> None:
+        nonlocal last
+        text = f"r = {r}: {done} of {total} requests"
+        if update is not None:
+            update(text)
+        elif done == total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            typer.echo(text, err=True)
+
+    return tell
 
 
 def _plain(result: EvalScores) -> dict[str, Any]:
