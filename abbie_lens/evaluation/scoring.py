@@ -112,17 +112,23 @@ def _groups(
     draws: Mapping[str, Mapping[str, np.ndarray]],
     sampling: Sampling,
 ) -> Iterator[Score]:
-    """Scores of groups: each bootstrap draw of all members is aggregated as the group aggregates."""
+    """Scores of groups. A share of all documents' answers has Wilson's interval again; another mean of
+    members' scores takes it of their bootstrap draws.
+    """
     for name, group in tasks.groups.items():
         members = {task.task_name for task in group.get_all_tasks()}
         for metric, filter_name, value in _numbers(results["results"][name]):
             key = f"{metric},{filter_name}"
             own = [s for s in leaves if s.task in members and s.key[1:] == (metric, filter_name)]
-            weights = _weights(group, metric, own)
+            sizes, by_size = _sizes(group, metric, own)
+            weights = sizes / sizes.sum()
             drawn = [draws[s.task][key] for s in own]
             low = high = math.nan
             kind = "none"
-            if own and all(len(d) == sampling.n_draws for d in drawn):
+            if own and by_size and all(s.interval == "Wilson" for s in own):
+                kind, n = "Wilson", sizes.sum()
+                low, high = wilson(round(value * n), n, sampling.confidence)
+            elif own and all(len(d) == sampling.n_draws for d in drawn):
                 # Members' documents are drawn independently of one another.
                 order = np.random.default_rng(sampling.seed)
                 shuffled = np.stack([order.permutation(d) for d in drawn])
@@ -143,8 +149,7 @@ def _groups(
             )
 
 
-def _weights(group: Any, metric: str, own: list[Score]) -> np.ndarray:
-    """[member] weights with which the group averages its members."""
+def _sizes(group: Any, metric: str, own: list[Score]) -> tuple[np.ndarray, bool]:
+    """[member] weights with which the group averages its members, and whether they are documents."""
     by_size = any(c.metric == metric and c.weight_by_size for c in group.aggregate_metric_list)
-    sizes = np.array([s.n_documents if by_size else 1 for s in own], dtype=float)
-    return sizes / sizes.sum() if len(own) else sizes
+    return np.array([s.n_documents if by_size else 1 for s in own], dtype=float), by_size

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import evaluate
+from evaluate import config
 from huggingface_hub import constants
 
 from abbie_lens.errors import InputError
 
 if constants.HF_HUB_OFFLINE:
     # `evaluate` has a switch of its own and does not know the hub's.
-    evaluate.config.HF_EVALUATE_OFFLINE = True
+    config.HF_EVALUATE_OFFLINE = True
 
 
 @contextmanager

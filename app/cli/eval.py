@@ -166,8 +166,8 @@ def _print(result: EvalScores) -> None:
             *(_cell(*cell) for cell in cells),
         )
     # Not cut to the width of a pipe, where no one would see that columns are missing.
-    console = Console()
-    width = None if console.is_terminal else 80 + 24 * len(result.depths)
+    console, endless = Console(), Console(width=10_000)
+    width = None if console.is_terminal else endless.measure(table).maximum
     Console(width=width).print(table)
     every = range(len(result.tasks))
     typer.echo(f"[low, high]: {result.confidence:.0%} interval; {interval_methods(result, every)}.")
@@ -181,13 +181,15 @@ def _print(result: EvalScores) -> None:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else ""
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def _cell(value: float, low: float, high: float) -> Any:
-    if not math.isfinite(value):
-        return "–"
-    interval = f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else ""
     from rich.text import Text
 
+    if not math.isfinite(value):
+        return "–"
+    interval = f"\n[{_number(low)}, {_number(high)}]" if math.isfinite(low) else ""
     return Text(_number(value) + interval)

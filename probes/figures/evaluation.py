@@ -159,6 +159,7 @@ def _chance(
             y=[level] * 2,
             name="chance",
             legendgroup="chance",
+            legendrank=2000,
             showlegend=first and n == 0,
             mode="lines",
             line={"color": style.palette(theme).muted, "dash": "dot", "width": _CHANCE_WIDTH},
@@ -200,10 +201,15 @@ def interval_methods(result: EvalScores, shown: Sequence[int]) -> str:
         "bootstrap": "percentile bootstrap over documents",
         "none": "none",
     }
+    methods: dict[str, set[str]] = {}
+    for i in shown:
+        methods.setdefault(result.metrics[i], set()).add(result.intervals[i])
     by_method: dict[str, list[str]] = {}
     for i in shown:
+        metric = result.metrics[i]
+        name = metric if len(methods[metric]) == 1 else f"{metric} of {result.tasks[i]}"
         names = by_method.setdefault(words[result.intervals[i]], [])
-        names += [result.metrics[i]] if result.metrics[i] not in names else []
+        names += [name] if name not in names else []
     if len(by_method) == 1:
         return next(iter(by_method))
     return "; ".join(f"{', '.join(names)}: {how}" for how, names in by_method.items())

@@ -12,6 +12,7 @@ import torch
 
 from abbie_lens.errors import DepthError, InputError, TaskError
 from abbie_lens.evaluation import Evaluator, extra
+from abbie_lens.evaluation.intervals import wilson
 
 N = 20
 
@@ -76,11 +77,23 @@ def test_a_group_averages_its_members_and_so_do_its_interval_and_chance(long_rea
     group, *members = (by_task[n] for n in ("both", "minimal_pairs", "minimal_pairs_again"))
     assert group.value == pytest.approx(np.mean([m.value for m in members]))
     assert group.chance == pytest.approx((1 / 2 + 1 / 3) / 2)
-    assert group.n_documents == 2 * N and group.interval == "bootstrap"
+    assert group.n_documents == 2 * N and group.interval == "Wilson"
+    assert (group.low, group.high) == wilson(sum(m.value for m in members) * N, 2 * N)
     assert [m.part_of for m in members] == ["both", "both"] and group.part_of == ""
     assert group.low < group.value < group.high
-    widths = [m.high - m.low for m in members]
-    assert group.high - group.low < max(widths)  # twice the documents
+
+
+def test_an_unweighted_group_takes_the_bootstrap_of_its_members(long_reader, task_folder, tmp_path):
+    text = (task_folder / "both.yaml").read_text().replace("true", "false")
+    for name in ("minimal_pairs", "minimal_pairs_again"):
+        (tmp_path / f"{name}.yaml").write_text((task_folder / f"{name}.yaml").read_text())
+    (tmp_path / "both.yaml").write_text(text)
+    found = Evaluator(long_reader, ["both"], include_path=tmp_path, n_draws=400).scores(2)
+    group, *members = (s for s in found.scores if s.metric == "acc")
+    assert group.interval == "bootstrap" and group.low < group.value < group.high
+    # Independent members: the variance of a mean of two is a quarter of their sum.
+    sd = math.sqrt(sum(m.value * (1 - m.value) / N for m in members)) / 2
+    assert group.high - group.low == pytest.approx(2 * 1.96 * sd, rel=0.2)
 
 
 def test_limit_takes_the_first_documents(long_reader, task_folder, documents):
