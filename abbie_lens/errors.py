@@ -34,6 +34,10 @@ class DivergedError(AbbieLensError):
     """A state that became NaN or infinite where a finite one is needed."""
 
 
+class TaskError(AbbieLensError):
+    """A benchmark task that cannot be read: its file is wrong, or its data is not there."""
+
+
 class ExistsError(AbbieLensError):
     """An output that is already there and was not asked to be overwritten."""
 

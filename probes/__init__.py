@@ -1,6 +1,7 @@
 """Analyses of iterative models: each returns a frozen result with a table, a figure and a file."""
 
 from probes import bundle
+from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
@@ -12,6 +13,7 @@ from probes.trajectory import Trajectories, trajectories
 
 __all__ = [
     "Cancelled",
+    "EvalScores",
     "FixedPoint",
     "Halting",
     "HaltingOutcome",
@@ -21,6 +23,7 @@ __all__ = [
     "Result",
     "Trajectories",
     "bundle",
+    "eval_scores",
     "fixed_point",
     "halting",
     "lens",

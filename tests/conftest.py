@@ -102,3 +102,18 @@ def tiny_tokenizer():
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=end, eos_token=end, pad_token=end
     )
+
+
+@pytest.fixture(scope="session")
+def task_folder(tmp_path_factory) -> Path:
+    """A folder of lm-eval task files: `minimal_pairs` (20 pairs of sentences), `copying`, `texts`."""
+    import datasets
+
+    folder = tmp_path_factory.mktemp("tasks")
+    # Else the tables it makes of JSON files stay in the user's cache.
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+    for source in sorted((ROOT / "tests" / "data").glob("*.yaml")):
+        data = source.with_name("minimal_pairs.jsonl")
+        text = source.read_text(encoding="utf-8").replace("DATA", data.as_posix())
+        (folder / source.name).write_text(text, encoding="utf-8")
+    return folder
