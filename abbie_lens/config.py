@@ -114,7 +114,10 @@ class LoopedConfig:
         )
         for name in ("embed_scale", "output_logits_soft_cap", "initializer_range", "eps"):
             _require(
-                _is_number(value := getattr(self, name)) and value >= 0, name, value, "a number >= 0"
+                _is_number(value := getattr(self, name)) and value >= 0,
+                name,
+                value,
+                "a number >= 0",
             )
         _require(
             self.positional_embedding_type in POSITIONS,

@@ -1,7 +1,7 @@
 """One transformer block: attention, then MLP, each added to the residual stream.
 
-    pre               x <- x + attn(ln1(x)),            x <- x + mlp(ln2(x))
-    sandwich_stream   x <- ln1_post(x + attn(ln1(x))),  x <- ln2_post(x + mlp(ln2(x)))   (arXiv 2502.05171)
+pre               x <- x + attn(ln1(x)),            x <- x + mlp(ln2(x))
+sandwich_stream   x <- ln1_post(x + attn(ln1(x))),  x <- ln2_post(x + mlp(ln2(x)))   (arXiv 2502.05171)
 """
 
 from __future__ import annotations

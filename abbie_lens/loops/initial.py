@@ -26,7 +26,9 @@ def drawn_state(
 
 def fresh_state(like: Tensor, std: float) -> Tensor:
     """The same distribution from torch's global generator, another draw for every row: for training."""
-    return torch.nn.init.trunc_normal_(torch.empty_like(like), std=std, a=-_WIDTH * std, b=_WIDTH * std)
+    return torch.nn.init.trunc_normal_(
+        torch.empty_like(like), std=std, a=-_WIDTH * std, b=_WIDTH * std
+    )
 
 
 def _block(seed: int, block: int, d_model: int) -> np.ndarray:
