@@ -56,9 +56,6 @@ class AdaPonder(Ponder):
     gate_share: float = 0.1
     gate_ramp: tuple[float, float] = (0.2, 0.6)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "gate_ramp", tuple(self.gate_ramp))
-
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for settings out of range, or more trained updates than gates."""
         super().check(cfg)
@@ -74,9 +71,7 @@ class AdaPonder(Ponder):
         require(self.gate_width >= 1, "gate_width", self.gate_width, "an integer >= 1")
         require(0 <= self.gate_share <= 1, "gate_share", self.gate_share, "0 to 1")
         ramp = self.gate_ramp
-        require(
-            len(ramp) == 2 and 0 <= ramp[0] <= ramp[1] <= 1, "gate_ramp", ramp, "two rising shares"
-        )
+        require(0 <= ramp[0] <= ramp[1] <= 1, "gate_ramp", ramp, "two rising shares, 0 to 1")
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from abbie_lens.errors import ConfigError, nearest
+from abbie_lens.settings import check_types
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Recipe:
     """Share of the run after which the Jacobian counts."""
 
     def __post_init__(self) -> None:
+        check_types(self, "recipe.")
         _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
         _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
         n = self.backprop_depth
