@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,10 @@ class LoopParts(nn.Module):
         self.hook_state, self.hook_readout = Site(), Site()
         for name, part in parts.items():
             self.add_module(name, part)
+
+    if TYPE_CHECKING:  # what a part is, its family knows
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, AddressedRootModule):
@@ -113,7 +117,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             return self._advance(state, self.cfg.loop.begin(self, state, start), k=0)
 
     def step(self, state: State) -> State:
-        """One iteration: State after k iterations -> State after k + 1."""
+        """One iteration: State after k iterations -> State after k + 1. Errors: DepthError beyond the loop's last."""
         with self.lock:
             self.clock.n_iters = state.n_iters
             return self._step(state)
@@ -163,6 +167,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
 
     def _step(self, state: State) -> State:
         self.clock.iteration = state.k
+        self.cfg.loop.check_depth(state.k + 1)
         state = state.replace(context=state.context.private())
         return self._advance(state, self.cfg.loop.step(self, state), k=state.k + 1)
 
