@@ -121,6 +121,10 @@ class LoopFamily:
         """h_{k+1} and z_{k+1} from `state`."""
         raise NotImplementedError
 
+    def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
+        """`state` with h [batch, pos, d_model] for h_k, and all that the next step reads besides it in agreement."""
+        return state.replace(h=h)
+
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """What the family adds to the training loss at `progress` 0 to 1 of the run; None for nothing."""
         return None
