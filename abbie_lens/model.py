@@ -118,7 +118,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             return self._advance(state, self.cfg.loop.begin(self, state, start), k=0)
 
     def step(self, state: State) -> State:
-        """One iteration: State after k iterations -> State after k + 1."""
+        """One iteration: State after k iterations -> State after k + 1. Errors: DepthError beyond the loop's last."""
         with self.lock:
             self.clock.n_iters = state.n_iters
             return self._step(state)
@@ -168,6 +168,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
 
     def _step(self, state: State) -> State:
         self.clock.iteration = state.k
+        self.cfg.loop.check_depth(state.k + 1)
         state = state.replace(context=state.context.private())
         return self._advance(state, self.cfg.loop.step(self, state), k=state.k + 1)
 

@@ -56,9 +56,6 @@ class AdaPonder(Ponder):
     gate_share: float = 0.1
     gate_ramp: tuple[float, float] = (0.2, 0.6)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "gate_ramp", tuple(self.gate_ramp))
-
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for settings out of range, or more trained updates than gates."""
         super().check(cfg)
@@ -74,9 +71,7 @@ class AdaPonder(Ponder):
         require(self.gate_width >= 1, "gate_width", self.gate_width, "an integer >= 1")
         require(0 <= self.gate_share <= 1, "gate_share", self.gate_share, "0 to 1")
         ramp = self.gate_ramp
-        require(
-            len(ramp) == 2 and 0 <= ramp[0] <= ramp[1] <= 1, "gate_ramp", ramp, "two rising shares"
-        )
+        require(0 <= ramp[0] <= ramp[1] <= 1, "gate_ramp", ramp, "two rising shares, 0 to 1")
 
     @property
     def label(self) -> str:
@@ -101,7 +96,7 @@ class AdaPonder(Ponder):
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """Pass 0; every token is active."""
         active = torch.ones_like(state.tokens, dtype=torch.bool)
-        z, served = self._pass(model, state, start.embedded, Reuse(active, {}))
+        z, served = self._pass(model, state, start.embedded, active)
         return Advance(start.embedded, z, {"active": active, "served": served, "gates": ()})
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
@@ -113,17 +108,22 @@ class AdaPonder(Ponder):
         fed_back = model.loop.hook_feedback(goes_on * share * mixture(model, state.z, self.top_k))
         h, active = state.h + fed_back.to(state.h.dtype), goes_on[..., 0] > 0
         later = state.replace(k=state.k + 1)
-        z, served = self._pass(model, later, h, Reuse(active, state.carry["served"]))
-        if self.freeze:
-            z = z.where(active[..., None], state.z)
+        z, served = self._pass(model, later, h, active)
         carry = {"active": active, "served": served, "gates": (*state.carry["gates"], share)}
         return Advance(h, z, carry)
 
+    def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
+        """h_k with the z_k, keys and values of the tokens still active; halted ones keep theirs."""
+        z, served = self._pass(model, state, h, state.carry["active"])
+        return state.replace(h=h, z=z, carry={**state.carry, "served": served})
+
     def _pass(
-        self, model: HookedLoopedTransformer, state: State, h: Tensor, reuse: Reuse
+        self, model: HookedLoopedTransformer, state: State, h: Tensor, active: Tensor
     ) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
+        """z of the pass that reads h, and the keys and values that it served."""
+        reuse = Reuse(active, state.carry.get("served", {}))
         z = model.body(h, state.replace(context=state.context.replace(reuse=reuse)))
-        return z, reuse.now
+        return z.where(active[..., None], state.z) if self.freeze else z, reuse.now
 
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """lambda times the mean of the smallest share of the gate values."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from abbie_lens.errors import ConfigError, DepthError
+from abbie_lens.settings import check_types
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -62,6 +63,9 @@ class LoopFamily:
     """Whether r iterations are a plain transformer of N_h + r N_b + N_t blocks, however they are joined."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Fields of `training.Recipe` in which the family's own training differs from the usual one."""
+
+    def __post_init__(self) -> None:
+        check_types(self, f"loop {self.family}: ")
 
     @classmethod
     def shape(cls, d_model: int) -> dict[str, Any]:
@@ -116,6 +120,10 @@ class LoopFamily:
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} and z_{k+1} from `state`."""
         raise NotImplementedError
+
+    def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
+        """`state` with h [batch, pos, d_model] for h_k, and all that the next step reads besides it in agreement."""
+        return state.replace(h=h)
 
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """What the family adds to the training loss at `progress` 0 to 1 of the run; None for nothing."""

@@ -32,7 +32,8 @@ def fresh_state(like: Tensor, std: float) -> Tensor:
 
 
 def _block(seed: int, block: int, d_model: int) -> np.ndarray:
-    generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, block]))
+    key = np.array([seed % 2**64, block], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
     values = generator.standard_normal((_BLOCK, d_model), dtype=np.float32)
     while (outside := np.abs(values) > _WIDTH).any():
         values[outside] = generator.standard_normal(int(outside.sum()), dtype=np.float32)

@@ -75,6 +75,10 @@ class Ponder(LoopFamily):
         h = state.h + model.loop.hook_feedback(mixture(model, state.z, self.top_k))
         return Advance(h, model.body(h, state.replace(k=state.k + 1)))
 
+    def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
+        """h_k with the z_k = B(h_k) that the next feedback mixes."""
+        return state.replace(h=h, z=model.body(h, state))
+
 
 def mixture(model: HookedLoopedTransformer, z: Tensor, top_k: int | None = None) -> Tensor:
     """softmax(logits(z)) c W_E: the embeddings mixed by what z predicts, [batch, pos, d_model]."""

@@ -54,9 +54,6 @@ class Spiral(LoopFamily):
     """Shift by g instead of g - 1."""
     beyond: str = "repeat_last"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "schedule", tuple(self.schedule))
-
     @classmethod
     def shape(cls, d_model: int) -> dict[str, Any]:
         """As many iterations as the schedule has entries."""
@@ -68,7 +65,7 @@ class Spiral(LoopFamily):
         require(len(sizes) >= 1, "schedule", sizes, "at least one chunk size")
         for size in sizes:
             require(
-                isinstance(size, int) and 1 <= size <= cfg.n_ctx,
+                1 <= size <= cfg.n_ctx,
                 "schedule",
                 sizes,
                 f"chunk sizes of 1 to n_ctx={cfg.n_ctx} tokens",

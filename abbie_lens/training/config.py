@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,10 +128,14 @@ class TrainConfig:
         """The family's recipe with this run's settings laid over it. Errors: ConfigError."""
         return Recipe.from_dict({**loop.recipe, **(self.recipe or {})})
 
-    def looped_config(self, d_vocab: int) -> LoopedConfig:
-        """The model's configuration for a tokenizer of `d_vocab` tokens."""
-        config = LoopedConfig.from_dict({"d_vocab": d_vocab, **self.model})
-        if config.d_vocab < d_vocab:
+    def looped_config(self, d_vocab: int | None = None) -> LoopedConfig:
+        """The model's configuration for a tokenizer of `d_vocab` tokens; None: not known yet, however many.
+
+        Errors: ConfigError for a model that cannot be built, or a recipe that its loop cannot follow.
+        """
+        config = LoopedConfig.from_dict({"d_vocab": d_vocab or sys.maxsize, **self.model})
+        self.loop_recipe(config.loop).check(config)
+        if d_vocab is not None and config.d_vocab < d_vocab:
             raise ConfigError(f"model.d_vocab={config.d_vocab}: the tokenizer has {d_vocab} tokens")
         name = config.model_name or Path(self.out).name
         # Equal initial weights are part of "a pure function of the settings".

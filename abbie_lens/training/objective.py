@@ -61,5 +61,6 @@ def jacobian_penalty(model: HookedLoopedTransformer, state: State) -> Tensor:
         h = state.h.detach().requires_grad_()
         v = torch.randn_like(h)
         v = v / v.flatten(1).norm(dim=1)[:, None, None]
-        (u,) = torch.autograd.grad(model.step(state.replace(h=h)).h, h, v, create_graph=True)
+        state = model.cfg.loop.restart(model, state, h)
+        (u,) = torch.autograd.grad(model.step(state).h, h, v, create_graph=True)
     return u.square().sum() / len(u)

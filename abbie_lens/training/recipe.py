@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from abbie_lens.errors import ConfigError, nearest
+from abbie_lens.settings import check_types
+
+if TYPE_CHECKING:
+    from abbie_lens.config import LoopedConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Recipe:
     """Share of the run after which the Jacobian counts."""
 
     def __post_init__(self) -> None:
+        check_types(self, "recipe.")
         _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
         _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
         n = self.backprop_depth
@@ -43,6 +48,26 @@ class Recipe:
         for name in plain.keys() - known:
             raise ConfigError(f"recipe: unknown field {name!r}.{nearest(name, known)}")
         return cls(**plain)
+
+    def check(self, cfg: LoopedConfig) -> None:
+        """Errors: ConfigError where training would ask the loop for more iterations than it has."""
+        most = cfg.loop.max_depth
+        if most is None:
+            return
+        allowed = f'not with {cfg.loop.family} of {most} iterations and beyond="refuse"'
+        _require(
+            self.depth == "fixed",
+            "depth",
+            self.depth,
+            f"'fixed': a draw has no upper end, {allowed}",
+        )
+        # The Jacobian is that of one iteration more than was run.
+        _require(
+            self.jacobian_weight == 0 or cfg.n_iters < most,
+            "jacobian_weight",
+            self.jacobian_weight,
+            f"0: it takes iteration {cfg.n_iters + 1}, {allowed}",
+        )
 
     def n_iters(self, trained: int, seed: int, step: int) -> int:
         """Iterations of training step `step`: the same in every process, and in a resumed run."""

@@ -1,0 +1,34 @@
+"""Every family, with the settings that make it another function, as the smallest model that shows it."""
+
+from abbie_lens import HookedLoopedTransformer, LoopedConfig
+from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
+
+# Untrained gates are near 1/2: at that threshold about half of the tokens halt at each.
+_VARIANTS = {
+    "abbie-d-skip_first": AbbieD("skip_first"),
+    "abbie-d-literal": AbbieD("literal"),
+    "0pt-readout": ZeroPt(norm="readout"),
+    "ponder-top_k": Ponder(top_k=7),
+    "adaponder": AdaPonder(max_iters=3, threshold=0.5),
+    "adaponder-repeat_last": AdaPonder(max_iters=1, beyond="repeat_last", threshold=0.5),
+    "adaponder-thaw": AdaPonder(max_iters=3, threshold=0.5, freeze=False),
+    "spiral-mesh": Spiral(merge="mesh"),
+    "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
+    "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
+}
+LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
+
+
+def make(loop, tokenizer=None, **changes):
+    """A fresh model of a loop, or of its name in LOOPS, in eval mode, with weights large enough to matter.
+
+    In the shape of the family's preset, with two blocks in the Body and trained depth 2.
+    """
+    loop = LOOPS[loop] if isinstance(loop, str) else loop
+    sizes = dict(
+        d_model=32, n_heads=4, d_head=8, d_mlp=64, n_ctx=96, d_vocab=100, seed=0,
+        n_head_blocks=1, n_tail_blocks=1,
+    )  # fmt: skip
+    chosen = dict(n_body_blocks=2, n_iters=2, initializer_range=0.15)
+    cfg = LoopedConfig(loop=loop, **(sizes | loop.shape(32) | chosen | changes))
+    return HookedLoopedTransformer(cfg, tokenizer=tokenizer).eval()

@@ -1,0 +1,179 @@
+"""What a step minimises: END, STEP and FEW by hand, truncated gradients, and STARS against an exact Jacobian."""
+
+import pytest
+import torch
+
+from abbie_lens.errors import ConfigError
+from abbie_lens.loops import AdaPonder, Huginn, Ponder
+from abbie_lens.losses import next_token_nll
+from abbie_lens.training import TrainConfig
+from abbie_lens.training.objective import Objective, jacobian_penalty
+from abbie_lens.training.recipe import Recipe
+from tests.abbie_lens.families import LOOPS, make
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, 100, (2, 6), generator=torch.Generator().manual_seed(1))
+
+
+def nll_at(model, tokens, n_iters):
+    """Mean NLL of a run of `n_iters` iterations, from the definition."""
+    log_p = model(tokens, n_iters=n_iters)[:, :-1].log_softmax(-1)
+    return -log_p.gather(-1, tokens[:, 1:, None]).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_iters", "depths"),
+    [
+        ("end", 6, [6]), ("step", 3, [1, 2, 3]), ("few", 6, [5, 6]), ("few", 4, [3, 4]),
+        ("few", 1, [1]), ("few", 3, [3]), ("end", 0, [0]), ("step", 0, [0]), ("few", 0, [0]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["flt", "abbie-d"])
+def test_the_loss_is_the_mean_over_the_chosen_loops(tokens, name, loss, n_iters, depths):
+    """FEW takes loops 2K//3 … K - 1, counted from 0."""
+    model = make(name)
+    minimised, nll = Objective(model, Recipe(loss=loss))(tokens, None, n_iters, 1.0)
+    expected = torch.stack([nll_at(model, tokens, k) for k in depths]).mean()
+    torch.testing.assert_close(minimised, expected)
+    assert torch.equal(nll, minimised.detach()) and not nll.requires_grad
+
+
+def test_tokens_that_are_not_counted_are_not_trained(tokens):
+    model, counted = make("abbie-d"), torch.zeros(2, 6, dtype=torch.bool)
+    counted[0, 3] = counted[1, 5] = True
+    loss, _ = Objective(model, Recipe())(tokens, counted, 2, 1.0)
+    log_p = model(tokens, n_iters=2).log_softmax(-1)
+    torch.testing.assert_close(loss, -(log_p[0, 2, tokens[0, 3]] + log_p[1, 4, tokens[1, 5]]) / 2)
+
+
+def body_gradients(model, tokens, backprop_depth, n_iters):
+    """Gradient of the loss at each Body application's output, None where none arrives."""
+    outputs = []
+    keep = lambda x, hook: outputs.append(x)  # noqa: E731
+    with model.hooks([("body.1.hook_resid_post", keep)]):
+        loss, _ = Objective(model, Recipe(backprop_depth=backprop_depth))(
+            tokens, None, n_iters, 1.0
+        )
+    return [
+        torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)[0]
+        if x.requires_grad
+        else None
+        for x in outputs
+    ], loss
+
+
+@pytest.mark.parametrize("name", ["huginn", "abbie-d", "flt", "spiral", "ponder"])
+def test_gradients_stop_at_the_truncated_depth(tokens, name):
+    model = make(name)
+    gradients, loss = body_gradients(model, tokens, 2, 4)
+    # The pass that PonderLM's begin takes is before all updates.
+    kept = [g is not None and bool(g.any()) for g in gradients[-4:]]
+    assert kept == [False, False, True, True]
+    whole = Objective(model, Recipe())(tokens, None, 4, 1.0)[0]
+    torch.testing.assert_close(loss, whole, msg="truncation changes the gradient, not the loss")
+    assert all(g is not None and g.any() for g in body_gradients(model, tokens, None, 4)[0])
+    assert all(g is not None and g.any() for g in body_gradients(model, tokens, 9, 4)[0])
+
+
+def test_the_injected_input_carries_gradient_past_the_truncation(tokens):
+    """Huginn's Head learns through e in the iterations that carry gradient; a state that only goes on does not let it."""
+    for name, reaches in (("huginn", True), ("abbie-c", False)):
+        model = make(name)
+        Objective(model, Recipe(backprop_depth=1))(tokens, None, 3, 1.0)[0].backward()
+        gradient = model.head[0].mlp.in_proj.weight.grad
+        assert (gradient is not None and bool(gradient.any())) == reaches
+
+
+def exact(model, state):
+    """‖J‖_F² / n for each sequence, J the whole Jacobian of the next state."""
+    step = lambda h: model.step(model.cfg.loop.restart(model, state, h)).h  # noqa: E731
+    jacobian = torch.autograd.functional.jacobian(step, state.h)
+    n = state.h[0].numel()
+    return torch.stack([jacobian[b, :, :, b].square().sum() / n for b in range(len(state.h))])
+
+
+TOY = dict(d_model=8, n_heads=2, d_head=4, d_mlp=16, n_body_blocks=1, d_vocab=11)
+
+
+@pytest.mark.parametrize("name", ["abbie-d", "0pt", "flt", "ponder", "adaponder", "spiral-mesh"])
+def test_stars_is_the_jacobians_mean_square_in_expectation(name):
+    model = make(name, **TOY)
+    tokens = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    state = model.begin(tokens, 2)
+    state = model.step(state)
+    expected = exact(model, state).mean()
+    torch.manual_seed(0)
+    draws = torch.stack([jacobian_penalty(model, state).detach() for _ in range(150)])
+    error = draws.std() / len(draws) ** 0.5
+    assert draws.mean().item() == pytest.approx(expected.item(), abs=4 * error.item())
+    assert error < 0.1 * expected, "too few draws to tell"
+    identity = torch.ones(())
+    assert not torch.isclose(expected, identity, rtol=1e-3), "the map must not be trivial"
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_stars_trains_any_loop(tokens, name):
+    model = make(name, n_iters=2)
+    recipe = Recipe(jacobian_weight=0.5, jacobian_from=0.5)
+    torch.manual_seed(0)
+    early, nll = Objective(model, recipe)(tokens, None, 2, 0.4)
+    late, _ = Objective(model, recipe)(tokens, None, 2, 0.5)
+    assert early >= nll and late.isfinite() and late != early
+    late.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    state = model.step(model.begin(tokens, 2))
+    model.zero_grad()
+    jacobian_penalty(model, state).backward()
+    gradient = model.body[0].mlp.in_proj.weight.grad
+    assert gradient is not None and gradient.any(), "the penalty must reach the Body"
+
+
+def test_the_families_penalty_comes_on_top(tokens):
+    model = make(AdaPonder(gate_weight=2.0, gate_share=0.5, gate_ramp=(0.0, 0.0)))
+    loss, nll = Objective(model, Recipe())(tokens, None, 2, 1.0)
+    gates = model.run_with_cache(tokens, n_iters=2)[1]["loop.hook_gate"].flatten()
+    lowest = gates.sort().values[: len(gates) // 2].mean()
+    torch.testing.assert_close(loss.detach() - nll, 2.0 * lowest)
+    torch.testing.assert_close(nll, nll_at(model, tokens, 2).detach())
+
+
+def test_padding_in_the_nll_is_left_out():
+    logits = torch.zeros(1, 3, 4)
+    tokens, counted = torch.tensor([[0, 1, 2]]), torch.tensor([[False, False, False]])
+    assert next_token_nll(logits, tokens, counted=counted).isnan()
+
+
+@pytest.mark.parametrize(
+    ("loop", "recipe", "says"),
+    [
+        ({"family": "adaponder", "max_iters": 2}, {"depth": "lognormal_poisson"}, "no upper end"),
+        ({"family": "adaponder", "max_iters": 2}, {"jacobian_weight": 0.1}, "takes iteration 3"),
+        ({"family": "spiral", "beyond": "refuse", "schedule": [2, 1]}, {"jacobian_weight": 0.1}, "takes iteration 3"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_the_loop_refuses_is_told_before_any_text_is_read(
+    tmp_path, loop, recipe, says
+):
+    bare = {"n_head_blocks": 0, "n_tail_blocks": 0} if loop["family"] == "adaponder" else {}
+    model = dict(d_model=16, n_heads=2, n_ctx=24, n_iters=2, loop=loop, **bare)
+    config = TrainConfig(model, "nowhere.txt", str(tmp_path / "run"), recipe=recipe)
+    with pytest.raises(ConfigError, match=says):
+        config.looped_config()
+    repeating = {**loop, "beyond": "repeat_last"}
+    TrainConfig({**model, "loop": repeating}, "nowhere.txt", "out", recipe=recipe).looped_config()
+
+
+def test_a_vocabulary_that_is_not_known_yet_is_no_limit():
+    model = dict(d_model=16, n_heads=2, n_ctx=24, n_head_blocks=0, n_tail_blocks=0)
+    loop = {"family": "ponder", "top_k": 50}
+    config = TrainConfig({**model, "loop": loop}, "data", "out")
+    assert config.looped_config().loop == Ponder(50)
+    with pytest.raises(ConfigError, match="top_k=50: expected 1 to d_vocab=40"):
+        config.looped_config(40)
+
+
+def test_recipes_of_the_families_are_laid_under_a_runs_own():
+    config = TrainConfig({}, "data", "out", recipe={"backprop_depth": 3})
+    assert config.loop_recipe(Huginn()) == Recipe(depth="lognormal_poisson", backprop_depth=3)
