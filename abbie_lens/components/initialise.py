@@ -12,16 +12,16 @@ def initialise(model: nn.Module, cfg: LoopedConfig) -> None:
     """Draw all matrices from N(0, initializer_range), those that write to the stream divided by sqrt(2 L).
 
     L counts the blocks of the unrolled stack at the trained depth (GPT-2's rule, arXiv 2502.05171 for loops).
-    A module with an `init_std` of its own is drawn with that.
+    A module with an `init_std` or `init_bias` of its own is given that.
     """
     generator = None if cfg.seed is None else torch.Generator().manual_seed(cfg.seed)
     writers = ("o_proj.weight", "out_proj.weight")
     for name, parameter in model.named_parameters():
+        owner = model.get_submodule(name.rpartition(".")[0])
         if parameter.ndim < 2:
             if name.endswith("bias"):
-                nn.init.zeros_(parameter)
+                nn.init.constant_(parameter, getattr(owner, "init_bias", 0.0))
             continue
-        owner = model.get_submodule(name.rpartition(".")[0])
         std = getattr(owner, "init_std", cfg.initializer_range)
         if name.endswith(writers):
             std /= (2 * max(cfg.n_layers(), 1)) ** 0.5

@@ -12,12 +12,13 @@ Training adds lambda times the mean of the smallest share of all gate values (to
 The share rises linearly from 0 to `gate_share` between `gate_ramp[0]` and `gate_ramp[1]` of the run: only the
 smallest are pushed down, so the rest do not collapse.
 
-Source: arXiv 2603.01914, read in summaries; that the gate reads the normed state and that the read-out
-freezes are our choices.
+Source: arXiv 2603.01914, read in summaries; that the gate reads the normed state, starts open, and that the
+read-out freezes are our choices.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,6 +50,8 @@ class AdaPonder(Ponder):
     """tau."""
     gate_width: int = 4
     """Hidden width of a gate, in units of d_model."""
+    gate_init: float = 0.9
+    """Value of the gates before training: open, or they close on feedback that is noise at first and stay so."""
     freeze: bool = True
     """Whether a halted token keeps its read-out; otherwise it goes on reading the others."""
     gate_weight: float = 0.1
@@ -69,6 +72,7 @@ class AdaPonder(Ponder):
         )
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "0 to 1")
         require(self.gate_width >= 1, "gate_width", self.gate_width, "an integer >= 1")
+        require(0 < self.gate_init < 1, "gate_init", self.gate_init, "between 0 and 1")
         require(0 <= self.gate_share <= 1, "gate_share", self.gate_share, "0 to 1")
         ramp = self.gate_ramp
         require(0 <= ramp[0] <= ramp[1] <= 1, "gate_ramp", ramp, "two rising shares, 0 to 1")
@@ -90,6 +94,8 @@ class AdaPonder(Ponder):
             nn.Sequential(nn.Linear(cfg.d_model, width), nn.GELU(), nn.Linear(width, 1))
             for _ in range(self.max_iters)
         )
+        for gate in gates:
+            gate[-1].init_bias = math.log(self.gate_init / (1 - self.gate_init))  # type: ignore[index]
         sites = {"hook_gate": Site(), "hook_mask": Site()}
         return {**super().parts(cfg), **sites, "gates": gates}
 

@@ -63,7 +63,7 @@ def test_every_state_is_the_equations(tokens, walk, name):
 
 @torch.no_grad()
 def test_the_mask_falls_and_never_rises(tokens, walk):
-    model = make(AdaPonder(max_iters=6, threshold=0.3), n_iters=6)
+    model = make(AdaPonder(max_iters=6, threshold=0.3, gate_init=0.5), n_iters=6)
     cache = model.run_with_cache(tokens, n_iters=6)[1]
     mask, gate = cache["loop.hook_mask"][..., 0], cache["loop.hook_gate"][..., 0]
     assert (mask[1:] <= mask[:-1]).all() and 0 < mask[-1].mean() < mask[0].mean() < 1
