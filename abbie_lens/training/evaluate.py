@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from abbie_lens.errors import InputError
+from abbie_lens.errors import DepthError, InputError
 
 from .tokens import TokenFile
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
 
 BLOCK = 16
+_NUMBERS = ("nll", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Evaluation:
 
     n_iters: tuple[int, ...]
     nll: tuple[float, ...]
-    """[len(n_iters)] mean over all predicted tokens."""
+    """[len(n_iters)] mean over all predicted tokens; NaN where the loop refuses the depth."""
     low: tuple[float, ...]
     high: tuple[float, ...]
     """[len(n_iters)] bounds of the interval."""
@@ -41,14 +42,17 @@ class Evaluation:
     n_blocks: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
+        """Plain JSON types; null where there is no number."""
+        plain = dataclasses.asdict(self)
+        return plain | {name: [_or_none(x) for x in plain[name]] for name in _NUMBERS}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Evaluation:
         """Inverse of `to_dict`, tuples from JSON's lists."""
-        lists = {name: tuple(plain[name]) for name in ("n_iters", "nll", "low", "high")}
-        return cls(**{**plain, **lists})
+        numbers = {
+            name: tuple(float("nan") if x is None else x for x in plain[name]) for name in _NUMBERS
+        }
+        return cls(**{**plain, "n_iters": tuple(plain["n_iters"]), **numbers})
 
 
 def windows(text: TokenFile, n_ctx: int) -> np.ndarray:
@@ -75,7 +79,7 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Mean next-token NLL of `text` at every depth of `n_iters`.
+    """Mean next-token NLL of `text` at every depth of `n_iters`; NaN where the loop refuses it.
 
     `max_windows` takes evenly spaced windows of the text; `progress(done, total)` counts windows.
     Memory doesn't grow with the text, apart from two sums a window. InputError for too short a text.
@@ -125,6 +129,11 @@ def _window_nll(
     counted = torch.arange(batch.shape[1] - 1) < torch.from_numpy(lengths)[:, None]
     result = np.empty((len(pieces), len(n_iters)))
     for column, r in enumerate(n_iters):
+        try:
+            model.depth(r)
+        except DepthError:
+            result[:, column] = float("nan")
+            continue
         nll = model(tokens, n_iters=r, return_type="loss", loss_per_token=True)
         result[:, column] = nll.double().cpu().where(counted, 0.0).sum(1).numpy()
     return result
@@ -161,3 +170,7 @@ def bootstrap_means(
         blocks = np.repeat(first[chosen], repeats) + inside
         draws[draw] = total[blocks].sum(0) / count[blocks].sum()
     return draws
+
+
+def _or_none(x: float) -> float | None:
+    return None if np.isnan(x) else x

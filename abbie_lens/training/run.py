@@ -38,6 +38,7 @@ def train(config: TrainConfig, on_progress: OnProgress | None = None) -> Path:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    config.looped_config()  # a model that cannot be built is told before the text is read
     available = {str(tracker) for tracker in get_available_trackers()}
     if missing := set(config.trackers) - available:
         raise ConfigError(f"trackers={sorted(missing)}: installed here are {sorted(available)}")
@@ -154,7 +155,7 @@ class _Run:
     def _evaluate(self) -> None:
         depths = self.config.eval_n_iters
         result = self._heldout(depths, max_windows=self.config.eval_windows, n_bootstrap=1)
-        heldout = dict(zip(depths, result.nll, strict=True))
+        heldout = {r: nll for r, nll in zip(depths, result.nll, strict=True) if nll == nll}
         self._write({f"heldout_r{r}": nll for r, nll in heldout.items()})
         self.now = dataclasses.replace(self.now, heldout=heldout)
         self.report(self.now)

@@ -105,14 +105,16 @@ def command(
     from abbie_lens.training import TrainConfig, train
 
     run = TrainConfig.from_dict(settings)
-    run.looped_config(d_vocab=1)  # a model that cannot be built is told before the text is read
     final = train(run)
     evaluation = json.loads((final / "evaluation.json").read_text(encoding="utf-8"))
     if json_output:
         typer.echo(json.dumps({"model": str(final), "heldout": evaluation}))
         return
     depths = zip(evaluation["n_iters"], evaluation["nll"], strict=True)
-    typer.echo(f"{final}\nheld-out NLL: " + ", ".join(f"r={r} {nll:.3f}" for r, nll in depths))
+    typer.echo(
+        f"{final}\nheld-out NLL: "
+        + ", ".join(f"r={r} " + ("refused" if nll is None else f"{nll:.3f}") for r, nll in depths)
+    )
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
