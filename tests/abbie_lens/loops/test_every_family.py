@@ -45,10 +45,10 @@ def test_cached_logits_equal_uncached(name, positions):
         logits, past = model.run_cached(chunk, past, 3)
         pieces.append(logits)
     torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-4, rtol=0)
-    rows = {slot[1] for slot in past if slot[0] == "body"}
-    assert rows == set(range(model.rows("body.0.hook_resid_pre", 3)))
-    tails = {slot for slot in past if slot[0] == "tail"}
-    assert tails == {("tail", 3, b) for b in range(model.cfg.n_tail_blocks)}
+    passes = {("body", k) for k in range(model.rows("body.0.hook_resid_pre", 3))}
+    ends = {("head", 0), ("tail", 3)} if model.cfg.n_head_blocks else set()
+    assert {slot[:2] for slot in past if slot[0] not in ("run", "loop")} == passes | ends
+    assert ("run", 3) in past
 
 
 @every_loop
@@ -62,6 +62,8 @@ def test_forward_is_begin_steps_readout_and_decode(tokens, name):
     decoded = model.decode(torch.stack([state.z for state in states]))
     torch.testing.assert_close(decoded, torch.stack(readouts), atol=1e-5, rtol=0)
     assert [state.k for state in states] == [0, 1, 2, 3]
+    with pytest.raises(AttributeError):
+        states[0].k = 5
     assert torch.equal(model.step(states[1]).h, states[2].h), "a step changes no State"
     assert len({r.sum().item() for r in readouts}) == 4, "an iteration that does nothing"
 
