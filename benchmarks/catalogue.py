@@ -6,12 +6,13 @@ import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import numpy as np
 import torch
 
+from abbie_lens.loops import FAMILIES
 from benchmarks import inference, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
@@ -48,10 +49,21 @@ _CPU = (
     Benchmark("full_capture_vs_bridge", 0.90, "lower", TIME, inference.full_capture_vs_bridge),
     Benchmark("training_vs_plain", 0.97, "higher", SPEED, training.training_vs_plain),
 )
-_GPU = tuple(
-    Benchmark(f"gpu_{b.name}", b.target, b.better, b.unit, b.measure, shapes.GPU) for b in _CPU
+_GPU = tuple(replace(b, name=f"gpu_{b.name}", shape=shapes.GPU) for b in _CPU)
+_LOOPS = tuple(
+    Benchmark(
+        f"{prefix}training_step_{name}",
+        1.15,
+        "lower",
+        TIME,
+        training.step_vs_flops(name),
+        training.preset_shape(name, shape),
+    )
+    for prefix, shape in (("", shapes.CPU), ("gpu_", shapes.GPU))
+    for name in FAMILIES
+    if name != "std"
 )
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU)}
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:

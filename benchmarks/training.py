@@ -1,14 +1,17 @@
-"""A step of our trainer against a bare PyTorch loop over the same network, weights and batches."""
+"""A step of our trainer against a bare PyTorch loop over the same network, and of every loop against its FLOPs."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from abbie_lens.loops import AbbieD, encode
+from abbie_lens.flops import flops_per_token
+from abbie_lens.loops import AbbieD, LoopFamily, Std, encode, family
 from abbie_lens.training import TokenFile, TrainConfig, tokenizer_hash, train_tokenizer
 from abbie_lens.training.data import TextData
 from abbie_lens.training.trainer import Trainer, make_accelerator
@@ -23,7 +26,7 @@ def training_vs_plain(shape: Shape, pairs: int) -> Pairs:
     """A trainer's step / a plain loop's step, AbbIE-D; both take the same steps, loss for loss."""
     n_steps = WARMUP + pairs
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(shape, n_steps, folder)
+        trainer = _trainer(shape, AbbieD(), n_steps, folder)
         plain = _plain(shape, trainer, n_steps)
         losses: dict[str, list[torch.Tensor]] = {"ours": [], "plain": []}
         ours = lambda: losses["ours"].append(trainer.step(len(losses["ours"]))[0])  # noqa: E731
@@ -33,10 +36,47 @@ def training_vs_plain(shape: Shape, pairs: int) -> Pairs:
     return timed
 
 
-def _trainer(shape: Shape, n_steps: int, folder: str) -> Trainer:
+def preset_shape(name: str, shape: Shape) -> Shape:
+    """The shape with the family's own depth, and all blocks in the Body where it loops the whole stack."""
+    preset = family(name).shape(shape.d_model)
+    whole = preset.get("n_head_blocks") == 0
+    return replace(
+        shape,
+        blocks=(0, sum(shape.blocks), 0) if whole else shape.blocks,
+        n_iters=preset.get("n_iters", shape.n_iters),
+    )
+
+
+def step_vs_flops(name: str) -> Callable[[Shape, int], Pairs]:
+    """What times a training step of family `name` against the time that its FLOPs predict."""
+
+    def measure(shape: Shape, pairs: int) -> Pairs:
+        shape = preset_shape(name, shape)
+        n_steps = WARMUP + pairs
+        with tempfile.TemporaryDirectory() as folder:
+            looped = _trainer(shape, family(name)(), n_steps, folder)
+            plain = _trainer(replace(shape, n_iters=1), Std(), n_steps, folder)
+            steps = iter(range(n_steps)), iter(range(n_steps))
+            timed = paired(
+                lambda: looped.step(next(steps[0])),
+                lambda: plain.step(next(steps[1])),
+                pairs,
+                warmup=WARMUP,
+                device=shape.device,
+            )
+            # Backward costs twice forward's FLOPs in both, as all iterations carry gradient.
+            predicted = flops_per_token(looped.model) / flops_per_token(plain.model)
+        return Pairs(timed.ours, timed.theirs * predicted)
+
+    measure.__doc__ = f"A training step of {name} / the time of a step of std over as many blocks, times the ratio of their FLOPs."
+    return measure
+
+
+def _trainer(shape: Shape, loop: LoopFamily, n_steps: int, folder: str) -> Trainer:
     bf16 = shape.dtype is torch.bfloat16
     config = TrainConfig(
-        model=shape.fields() | {"loop": encode(AbbieD()), "seed": 0},
+        model=loop.shape(shape.d_model) | shape.fields() | {"loop": encode(loop), "seed": 0},
+        recipe={"depth": "fixed"},
         data="random tokens",
         out=folder,
         train_tokens=n_steps * shape.batch * (shape.pos - 1),

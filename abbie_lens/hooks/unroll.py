@@ -140,6 +140,10 @@ def unroll(cache: IterationCache) -> UnrolledCache:
                 )
         elif stage != "loop":
             flat[_RENAMED.get(name, name)] = cache[name]
+    last = f"blocks.{model.cfg.n_layers(cache.n_iters) - 1}.hook_resid_post"
+    if model.cfg.n_tail_blocks == 0 and last in flat:
+        # Without a Tail the final norm reads what the loop's carry or norm made of the last block's output.
+        flat[last] = cache[f"loop.hook_readout@{cache.n_iters}"]
     return UnrolledCache(flat, UnrolledModel(model, cache.n_iters))
 
 

@@ -5,7 +5,7 @@
     flt      block: x <- x + W_O Attn(Q = W_Q N(h_k), K = W_K N(x), V = W_V N(x)),  x <- x + MLP(N(x))
     flt-res  block: x <- N(x + h_k), then the plain block
 
-    h_{k+1} = N(B(x_0; h_k)),  z_k = h_k,  logits = c tanh(W_U h / c) with c = 15
+    h_{k+1} = N(B(x_0; h_k)),  z_k = h_k,  logits = c tanh(W_U N_f(h) / c) with c = 15, N_f the model's final norm
 
 N is RMSNorm without weights; no parameters are added. Keys and values are cached in every loop (the published
 code caches the last loop's alone, which decoding then sees and training did not). Losses: END, STEP, FEW.

@@ -6,7 +6,8 @@
     lt-i    h_{k+1} = N(B(N(E[x] + h_k)))
     lt-ia   h_{k+1} = N(B(x_0)), the first block's queries taken from h_k: Q = W_Q N(h_k)
 
-z_k = h_k, logits = c tanh(W_U h / c) with c = 15. Losses: END takes the last loop's, STEP every loop's,
+z_k = h_k, logits = c tanh(W_U N_f(h) / c) with c = 15. N_f, the model's final norm, and those of its blocks have weights,
+which the source's do not: normalization_type="RMSPre" takes them away. Losses: END takes the last loop's, STEP every loop's,
 FEW those of loops 2K//3 ... K-1; lt-i and lt-ia are trained on the last.
 
 Source: arXiv 2605.18797.

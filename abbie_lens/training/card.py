@@ -24,8 +24,10 @@ def nll_table(evaluation: Evaluation) -> str:
     lines = [f"| r | NLL (nats/token) | {percent} | perplexity |", "|--:|--:|:-:|--:|"]
     rows = zip(evaluation.n_iters, evaluation.nll, evaluation.low, evaluation.high, strict=True)
     for r, nll, low, high in rows:
-        cells = f"{nll:.3f} | {low:.3f} – {high:.3f} | {math.exp(nll):.1f}"
-        lines.append(f"| {r} | {'refused | – | –' if math.isnan(nll) else cells} |")
+        if math.isnan(nll):
+            lines.append(f"| {r} | – | refused | – |")
+            continue
+        lines.append(f"| {r} | {nll:.3f} | {low:.3f} – {high:.3f} | {math.exp(nll):.1f} |")
     lines.append("")
     lines.append(
         f"{evaluation.n_tokens:,} held-out tokens of {evaluation.n_documents} documents; intervals "

@@ -35,7 +35,7 @@ class Evaluation:
 
     n_iters: tuple[int, ...]
     nll: tuple[float, ...]
-    """[len(n_iters)] mean over all predicted tokens."""
+    """[len(n_iters)] mean over all predicted tokens; NaN where the loop refuses the depth."""
     low: tuple[float, ...]
     high: tuple[float, ...]
     """[len(n_iters)] bounds of the interval."""
@@ -82,9 +82,9 @@ def evaluate(
     seed: int = 0,
     progress: OnWindows | None = None,
 ) -> Evaluation:
-    """Mean next-token NLL of `text` at every depth of `n_iters`.
+    """Mean next-token NLL of `text` at every depth of `n_iters`; NaN where the loop refuses it.
 
-    A depth that the model refuses has NaN. `max_windows` takes evenly spaced windows of the text; `progress(done, total)` counts windows.
+    `max_windows` takes evenly spaced windows of the text; `progress(done, total)` counts windows.
     Memory doesn't grow with the text, apart from two sums a window. InputError for too short a text.
     """
     pieces = windows(text, model.cfg.n_ctx)
@@ -133,10 +133,11 @@ def _window_nll(
     result = np.empty((len(pieces), len(n_iters)))
     for column, r in enumerate(n_iters):
         try:
-            nll = model(tokens, n_iters=r, return_type="loss", loss_per_token=True)
+            model.depth(r)
         except DepthError:
-            result[:, column] = np.nan
+            result[:, column] = float("nan")
             continue
+        nll = model(tokens, n_iters=r, return_type="loss", loss_per_token=True)
         result[:, column] = nll.double().cpu().where(counted, 0.0).sum(1).numpy()
     return result
 
@@ -172,3 +173,7 @@ def bootstrap_means(
         blocks = np.repeat(first[chosen], repeats) + inside
         draws[draw] = total[blocks].sum(0) / count[blocks].sum()
     return draws
+
+
+def _or_none(x: float) -> float | None:
+    return None if np.isnan(x) else x

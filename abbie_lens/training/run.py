@@ -39,6 +39,7 @@ def train(config: TrainConfig, on_progress: OnProgress | None = None) -> Path:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    config.looped_config()  # a model that cannot be built is told before the text is read
     available = {str(tracker) for tracker in get_available_trackers()}
     if missing := set(config.trackers) - available:
         raise ConfigError(f"trackers={sorted(missing)}: installed here are {sorted(available)}")

@@ -128,8 +128,6 @@ def command(
     from abbie_lens.training import TrainConfig, train
 
     run = TrainConfig.from_dict(settings)
-    # A model that cannot be built, or trained so, is told before the text is read.
-    run.loop_recipe(run.looped_config(d_vocab=1).loop)
     final = train(run)
     judged_by, name = ("accuracy", "accuracy") if run.task else ("held-out NLL", "nll")
     measured = json.loads(

@@ -1,17 +1,21 @@
 """Every family, with the settings that make it another function, as the smallest model that shows it."""
 
+import torch
+
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
 from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
 
-# Untrained gates are near 1/2: at that threshold about half of the tokens halt at each.
+# Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
     "abbie-d-skip_first": AbbieD("skip_first"),
     "abbie-d-literal": AbbieD("literal"),
     "0pt-readout": ZeroPt(norm="readout"),
     "ponder-top_k": Ponder(top_k=7),
-    "adaponder": AdaPonder(max_iters=3, threshold=0.5),
-    "adaponder-repeat_last": AdaPonder(max_iters=1, beyond="repeat_last", threshold=0.5),
-    "adaponder-thaw": AdaPonder(max_iters=3, threshold=0.5, freeze=False),
+    "adaponder": AdaPonder(max_iters=3, threshold=0.3, gate_init=0.5),
+    "adaponder-repeat_last": AdaPonder(
+        max_iters=1, beyond="repeat_last", threshold=0.3, gate_init=0.5
+    ),
+    "adaponder-thaw": AdaPonder(max_iters=3, threshold=0.3, gate_init=0.5, freeze=False),
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
@@ -32,3 +36,12 @@ def make(loop, tokenizer=None, **changes):
     chosen = dict(n_body_blocks=2, n_iters=2, initializer_range=0.15)
     cfg = LoopedConfig(loop=loop, **(sizes | loop.shape(32) | chosen | changes))
     return HookedLoopedTransformer(cfg, tokenizer=tokenizer).eval()
+
+
+@torch.no_grad()
+def walk(model, tokens, n_iters, **given):
+    """The States after 0 … n_iters iterations."""
+    states = [model.begin(tokens, n_iters, **given)]
+    for _ in range(n_iters):
+        states.append(model.step(states[-1]))
+    return states

@@ -5,30 +5,6 @@ import torch
 
 from abbie_lens import errors
 from abbie_lens.generation import choose
-from abbie_lens.loops import AbbieC, AbbieD, Std
-
-
-@pytest.mark.parametrize(
-    "loop", [Std(), AbbieC(), AbbieD(), AbbieD("skip_first"), AbbieD("literal")], ids=str
-)
-@pytest.mark.parametrize("positions", ["rotary", "standard"])
-@torch.no_grad()
-def test_cached_logits_equal_uncached(tiny_model, loop, positions):
-    model = tiny_model(loop, positional_embedding_type=positions, n_key_value_heads=2)
-    tokens = torch.randint(0, 100, (2, 12), generator=torch.Generator().manual_seed(6))
-    expected = model(tokens, n_iters=3)
-    past, pieces = {}, []
-    for chunk in tokens.split([5, 1, 1, 4, 1], dim=1):
-        logits, past = model.run_cached(chunk, past, 3)
-        pieces.append(logits)
-    torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-5, rtol=0)
-    assert {slot[:2] for slot in past} - {("run", 3)} == {
-        ("head", 0),
-        ("body", 0),
-        ("body", 1),
-        ("body", 2),
-        ("tail", 3),
-    }
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """The model against plain loops, plain transformers, and itself run another way."""
 
-import copy
-
 import pytest
 import torch
 
@@ -62,64 +60,6 @@ def test_literal_and_between_have_identical_states(tiny_model, tokens):
     assert torch.equal(caches[1]["loop.hook_state"], caches[1]["loop.hook_readout"])
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=ids)
-def test_later_tokens_leave_earlier_logits_bit_equal(tiny_model, tokens, loop):
-    model = tiny_model(loop)
-    changed = tokens.clone()
-    changed[:, 5:] = (changed[:, 5:] + 1) % 100
-    with torch.no_grad():
-        before, after = model(tokens, n_iters=4), model(changed, n_iters=4)
-    assert torch.equal(before[:, :5], after[:, :5])
-    assert not torch.equal(before[:, 5:], after[:, 5:])
-
-
-@pytest.mark.parametrize("loop", LOOPS, ids=ids)
-def test_forward_is_begin_steps_readout_and_decode(tiny_model, tokens, loop):
-    model = tiny_model(loop)
-    with torch.no_grad():
-        state = model.begin(tokens, n_iters=3)
-        readouts, states = [model.readout(state)], [state]
-        for _ in range(3):
-            states.append(model.step(states[-1]))
-            readouts.append(model.readout(states[-1]))
-        assert torch.equal(readouts[-1], model(tokens, n_iters=3))
-        assert torch.equal(readouts[1], model(tokens, n_iters=1))
-        decoded = model.decode(torch.stack([s.z for s in states]))
-    torch.testing.assert_close(decoded, torch.stack(readouts), atol=1e-5, rtol=0)
-    assert [s.k for s in states] == [0, 1, 2, 3]
-    with pytest.raises(AttributeError):
-        states[0].k = 5
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_changes_nothing(tiny_model, tokens, side):
-    model = tiny_model()
-    pad = torch.zeros(2, 4, dtype=torch.long)
-    padded = torch.cat([pad, tokens] if side == "left" else [tokens, pad], 1)
-    mask = torch.cat(
-        [pad, torch.ones_like(tokens)] if side == "left" else [torch.ones_like(tokens), pad], 1
-    )
-    real = slice(4, None) if side == "left" else slice(0, 9)
-    with torch.no_grad():
-        expected = model(tokens, n_iters=3)
-        got = model(padded, n_iters=3, attention_mask=mask)
-        wrong = model(padded, n_iters=3)[:, real]
-        decoded = model.decode(
-            model.run_with_cache(
-                padded, n_iters=3, attention_mask=mask, names_filter="loop.hook_readout"
-            )[1]["loop.hook_readout@3"],
-            attention_mask=mask,
-        )
-        loss = model(padded, n_iters=3, attention_mask=mask, return_type="loss")
-    torch.testing.assert_close(got[:, real], expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(decoded[:, real], expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        loss, model(tokens, n_iters=3, return_type="loss").detach(), atol=1e-5, rtol=0
-    )
-    assert got.isfinite().all()
-    assert side == "right" or (wrong - expected).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -174,36 +114,6 @@ def test_alternatives_are_told_apart(tiny_model, tokens):
 def test_bad_input_names_the_argument_and_what_is_allowed(tiny_model, input, n_iters, says):
     with pytest.raises(errors.InputError, match=says):
         tiny_model()(input, n_iters=n_iters)
-
-
-def test_a_family_without_a_drawn_state_refuses_one(tiny_model, tokens):
-    with pytest.raises(errors.InputError, match="draws no initial state"):
-        tiny_model()(tokens, seed=0)
-
-
-def test_randomized_has_other_weights_and_the_same_shape(tiny_model, tokens):
-    model = tiny_model()
-    control = model.randomized(seed=7)
-    assert torch.equal(control(tokens), model.randomized(seed=7)(tokens))
-    assert not torch.equal(control.embed.weight, model.embed.weight)
-    assert {k: v.shape for k, v in control.state_dict().items()} == {
-        k: v.shape for k, v in model.state_dict().items()
-    }
-
-
-def test_a_deep_copy_is_independent(tiny_model, tokens):
-    model = tiny_model()
-    copied = copy.deepcopy(model)
-    with torch.no_grad():
-        copied.embed.weight.zero_()
-        seen = []
-        copied.run_with_hooks(
-            tokens,
-            n_iters=2,
-            fwd_hooks=[("body.0.hook_resid_pre", lambda x, hook: seen.append(hook.iteration))],
-        )
-    assert seen == [0, 1]
-    assert model.embed.weight.abs().sum() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from abbie_lens.loops import AbbieC, AbbieD
+from abbie_lens.loops import FAMILIES, AbbieC, AbbieD
 from benchmarks import __main__ as command
-from benchmarks import catalogue, peers, report, shapes, timing
+from benchmarks import catalogue, peers, report, shapes, timing, training
 from benchmarks.plain import PlainLooped
 from benchmarks.shapes import TINY
 from benchmarks.timing import Pairs
@@ -41,6 +41,24 @@ def test_each_runs_at_a_tiny_size(name, monkeypatch):
     else:
         assert made["value"] > 0 and "Median of 2 pairs" in made["detail"]
         assert f"torch {torch.__version__}" in made["detail"]
+
+
+def test_every_family_has_a_training_step_that_is_measured():
+    names = {name.removeprefix("training_step_") for name in CPU_NAMES}
+    assert set(FAMILIES) - names == {"std"}
+
+
+def test_a_step_is_held_to_the_time_its_flops_predict(monkeypatch):
+    """A loop that takes twice std's FLOPs and twice its time is at 1, whatever its blocks are called."""
+    seconds = Pairs(ours=np.array([3.0, 3.0]), theirs=np.array([1.0, 2.0]))
+    monkeypatch.setattr(training, "paired", lambda ours, theirs, pairs, **_: seconds)
+    timed = training.step_vs_flops("lt")(TINY, 2)
+    block = 2 * (4 * 16 * 16 + 3 * 16 * 32 + 2 * 12 * 16)
+    unembed = 2 * 16 * 300
+    predicted = (3 * 7 * block + unembed) / (7 * block + unembed)
+    assert timed.time_ratios == pytest.approx([3 / predicted, 1.5 / predicted])
+    assert training.preset_shape("lt", TINY).blocks == (0, 7, 0)
+    assert training.preset_shape("spiral", TINY) == replace(TINY, n_iters=3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would be measured here")

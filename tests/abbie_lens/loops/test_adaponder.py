@@ -8,7 +8,7 @@ import torch
 
 from abbie_lens.errors import DepthError
 from abbie_lens.loops import AdaPonder, Ponder
-from tests.abbie_lens.families import make
+from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import final_norm, read_out, run_block, turning
 
 close = dict(atol=5e-5, rtol=1e-5)
@@ -50,7 +50,7 @@ def dense(model, tokens, loop, n_iters):
 
 @pytest.mark.parametrize("name", ["adaponder", "adaponder-repeat_last", "adaponder-thaw"])
 @torch.no_grad()
-def test_every_state_is_the_equations(tokens, walk, name):
+def test_every_state_is_the_equations(tokens, name):
     model = make(name)
     expected = list(dense(model, tokens, model.cfg.loop, 3))
     for state, (h, z, mask) in zip(walk(model, tokens, 3), expected, strict=True):
@@ -62,7 +62,7 @@ def test_every_state_is_the_equations(tokens, walk, name):
 
 
 @torch.no_grad()
-def test_the_mask_falls_and_never_rises(tokens, walk):
+def test_the_mask_falls_and_never_rises(tokens):
     model = make(AdaPonder(max_iters=6, threshold=0.3, gate_init=0.5), n_iters=6)
     cache = model.run_with_cache(tokens, n_iters=6)[1]
     mask, gate = cache["loop.hook_mask"][..., 0], cache["loop.hook_gate"][..., 0]
@@ -84,7 +84,7 @@ def test_where_nothing_halts_serving_old_keys_is_recomputing(tokens, monkeypatch
 
 
 @torch.no_grad()
-def test_a_halted_token_keeps_its_keys_values_and_readout_and_others_attend_to_them(tokens, walk):
+def test_a_halted_token_keeps_its_keys_values_and_readout_and_others_attend_to_them(tokens):
     model = make("adaponder")
     _, before, now = walk(model, tokens, 2)
     halted = ~now.carry["active"]
@@ -108,7 +108,7 @@ def test_a_halted_token_keeps_its_keys_values_and_readout_and_others_attend_to_t
 
 
 @torch.no_grad()
-def test_gates_belong_to_their_iteration(tokens, walk):
+def test_gates_belong_to_their_iteration(tokens):
     model = make(AdaPonder(max_iters=3, threshold=0.0))
     shares = walk(model, tokens, 3)[-1].carry["gates"]
     model.loop.gates[1][2].bias.fill_(3.0)
@@ -129,7 +129,7 @@ def test_open_gates_are_ponder(tokens):
 
 
 @torch.no_grad()
-def test_more_updates_than_gates_are_refused_or_repeat_the_last(tokens, walk):
+def test_more_updates_than_gates_are_refused_or_repeat_the_last(tokens):
     refusing = make(AdaPonder(max_iters=2))
     with pytest.raises(DepthError, match=r"n_iters=3: adaponder has 2 iterations"):
         refusing(tokens, n_iters=3)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.abbie_lens.families import make
+from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, read_out, rms, run_block, turning
 
 close = dict(atol=2e-5, rtol=1e-5)
@@ -37,7 +37,7 @@ EQUATIONS = {"lt": lt, "lt-i": lt_i, "lt-ia": lt_ia, "flt": flt, "flt-res": flt_
 
 @pytest.mark.parametrize("name", EQUATIONS)
 @torch.no_grad()
-def test_every_state_is_the_equations(tokens, walk, name):
+def test_every_state_is_the_equations(tokens, name):
     model = make(name)
     embedded = model.embed.weight[tokens]
     x0 = h = rms(embedded)
@@ -63,7 +63,7 @@ def test_the_variants_are_told_apart(tokens):
 
 @pytest.mark.parametrize(("name", "asking"), [("flt", 2), ("lt-ia", 1)])
 @torch.no_grad()
-def test_the_state_reaches_a_loop_through_queries_alone(tokens, walk, name, asking):
+def test_the_state_reaches_a_loop_through_queries_alone(tokens, name, asking):
     """Block 0 reads x_0 whatever the state is: another h_k changes what it asks, not what it answers."""
     model = make(name)
     state = walk(model, tokens, 2)[1]
@@ -85,7 +85,7 @@ def test_the_state_reaches_a_loop_through_queries_alone(tokens, walk, name, aski
 
 
 @torch.no_grad()
-def test_the_first_loop_ignores_the_state(tokens, walk):
+def test_the_first_loop_ignores_the_state(tokens):
     for name in ("lt-ia", "flt", "flt-res", "lt-i"):
         model = make(name)
         state = walk(model, tokens, 1)[0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from abbie_lens.loops import Ponder, Std
-from tests.abbie_lens.families import make
+from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, read_out
 
 close = dict(atol=5e-5, rtol=1e-5)
@@ -21,7 +21,7 @@ def feedback(model, z, scale, top_k=None):
 
 @pytest.mark.parametrize("top_k", [None, 7])
 @torch.no_grad()
-def test_every_state_is_the_equations(tokens, walk, top_k):
+def test_every_state_is_the_equations(tokens, top_k):
     model, scale = make(Ponder(top_k)), 32**0.5
     h = scale * model.embed.weight[tokens]
     for state in walk(model, tokens, 3):

@@ -7,7 +7,7 @@ import torch
 
 from abbie_lens.errors import DepthError, SiteError
 from abbie_lens.loops import Spiral
-from tests.abbie_lens.families import make
+from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, read_out
 
 close = dict(atol=5e-5, rtol=1e-5)
@@ -57,7 +57,7 @@ SETTINGS = [
 @pytest.mark.parametrize("loop", SETTINGS, ids=str)
 @pytest.mark.parametrize("n_tokens", [1, 3, 9])
 @torch.no_grad()
-def test_every_state_is_the_equations(tokens, walk, loop, n_tokens):
+def test_every_state_is_the_equations(tokens, loop, n_tokens):
     """9 tokens leave one beyond the last whole chunk of 4 and of 2; 3 and 1 fill no chunk of 4."""
     model, row = make(loop), tokens[:1, :n_tokens]
     h = h0 = blocks(model.head, model.embed.weight[row])[0]
@@ -128,7 +128,7 @@ def test_a_body_that_had_no_chunk_to_run_on_left_no_row(tokens):
 
 
 @torch.no_grad()
-def test_beyond_the_schedule_the_last_loop_is_repeated_or_refused(tokens, walk):
+def test_beyond_the_schedule_the_last_loop_is_repeated_or_refused(tokens):
     longer = make(Spiral((4, 2, 1, 1), pooling="mean"))
     repeated = make(Spiral((4, 2, 1), pooling="mean"))
     assert torch.equal(longer(tokens, n_iters=4), repeated(tokens, n_iters=4))

@@ -8,7 +8,7 @@ import torch
 
 from abbie_lens.loops import Huginn, ZeroPt
 from abbie_lens.training.recipe import Recipe, lognormal_poisson
-from tests.abbie_lens.families import make
+from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, final_norm, read_out
 
 close = dict(atol=2e-5, rtol=1e-5)
@@ -17,7 +17,7 @@ STD = math.sqrt(2 / 5)
 
 @pytest.mark.parametrize("loop", [ZeroPt(), ZeroPt(norm="readout"), Huginn()], ids=str)
 @torch.no_grad()
-def test_every_state_is_the_equations(tokens, walk, loop):
+def test_every_state_is_the_equations(tokens, loop):
     model, start = make(loop), torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(3))
     assert (model.body[0].ln1_post is not None) == (loop.family == "huginn")
     e = blocks(model.head, 32**0.5 * model.embed.weight[tokens])
@@ -32,7 +32,7 @@ def test_every_state_is_the_equations(tokens, walk, loop):
 
 
 @torch.no_grad()
-def test_the_drawn_state_is_a_truncated_normal(walk):
+def test_the_drawn_state_is_a_truncated_normal():
     h = make("0pt", n_ctx=4096).begin(torch.zeros(1, 4096, dtype=torch.long), 0).h
     assert h.abs().max() <= 3 * STD and h.abs().max() > 2.9 * STD
     # A normal cut at 3 standard deviations keeps 0.9733 of its variance.

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from abbie_lens.errors import InputError
+from abbie_lens.loops import AdaPonder
 from abbie_lens.training import Evaluation, TokenFile, evaluate
 from abbie_lens.training.card import nll_table
 from abbie_lens.training.evaluate import bootstrap_means, windows
@@ -89,3 +90,15 @@ def test_evaluation_survives_json_and_fills_the_table():
     table = nll_table(made)
     assert "| 2 | 4.250 | 4.100 – 4.300 | 70.1 |" in table
     assert "1,234 held-out tokens of 7 documents" in table
+
+
+def test_a_depth_that_the_loop_refuses_is_nan_and_null_in_json(tiny_model):
+    model = tiny_model(AdaPonder(max_iters=2), n_head_blocks=0, n_tail_blocks=0)
+    found = evaluate(model, text(90), (0, 2, 3), n_bootstrap=2)
+    assert np.isnan([found.nll[2], found.low[2], found.high[2]]).all()
+    assert found.nll[1] == evaluate(model, text(90), (2,), n_bootstrap=2).nll[0]
+    plain = found.to_dict()
+    assert plain["nll"][2] is None and json.dumps(plain, allow_nan=False)
+    again = Evaluation.from_dict(json.loads(json.dumps(plain)))
+    assert np.isnan(again.nll[2]) and again.to_dict() == plain
+    assert "| 3 | – | refused | – |" in nll_table(found)

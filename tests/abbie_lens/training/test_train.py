@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import abbie_lens
+from abbie_lens import loops
 from abbie_lens.errors import CheckpointError, ConfigError, DivergedError, ExistsError, InputError
 from abbie_lens.training import TrainConfig, checkpoints, metrics, train
 from abbie_lens.training.__main__ import main
@@ -177,3 +178,21 @@ def test_config_file_and_exit_code(settings, tmp_path, monkeypatch, capsys):
     (tmp_path / "c.json").write_text('{"model": {}, "data": "d", "out": "o", "batchsize": 3}')
     assert main() == 1
     assert "Nearest: batch_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["huginn", "adaponder"])
+def test_a_family_with_a_recipe_of_its_own_trains_and_is_read_back(settings, tmp_path, family):
+    """Huginn draws its depth; AdaPonder refuses more updates than it has gates, which evaluation asks for."""
+    loop = loops.family(family)()
+    shape = {k: v for k, v in loop.shape(16).items() if k != "n_body_blocks"}
+    model = dict(d_model=16, n_heads=2, n_ctx=24, d_mlp=32, **shape, loop={"family": family})
+    out = tmp_path / "run"
+    final = train(
+        settings(out, model=model, train_tokens=8 * 23 * 3, final_n_iters=(2, 4)), **QUIET
+    )
+    assert abbie_lens.HookedLoopedTransformer.from_pretrained(final).cfg.loop == loop
+    row = metrics.read(out / "metrics.jsonl")[-1]
+    assert math.isfinite(row["heldout_r2"]) and ("heldout_r4" in row) == (family == "huginn")
+    evaluation = json.loads((final / "evaluation.json").read_text())
+    assert (evaluation["nll"][1] is None) == (family == "adaponder")
+    assert ("| 4 | – | refused |" in (final / "README.md").read_text()) == (family == "adaponder")
