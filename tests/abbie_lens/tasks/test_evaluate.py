@@ -86,8 +86,8 @@ def test_a_real_model_without_training_is_near_chance_at_best(name, tiny_model):
 
 def test_the_same_questions_whatever_the_range_or_the_depths():
     first, second = Oracle(), Oracle()
-    wide = evaluate.accuracy(first, KHOP, (1, 2), (1, 3), n_instances=30, batch_size=8)
-    narrow = evaluate.accuracy(second, KHOP, (2,), 3, n_instances=30, batch_size=8)
+    wide = evaluate.accuracy(first, KHOP, (1, 2), (1, 3), n_instances=100, batch_size=8)
+    narrow = evaluate.accuracy(second, KHOP, (2,), 3, n_instances=100, batch_size=8)
     assert wide.n[2] == narrow.n[0]
     assert first.asked[-2 * len(second.asked) :: 2] == second.asked
     assert len(set(first.asked)) == len(first.asked) // 2, "no row is asked for twice at one depth"
