@@ -22,12 +22,13 @@ class Oracle(torch.nn.Module):
         self.cfg = SimpleNamespace(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
         self.tokenizer, self.device, self.most = task.tokenizer(), "cpu", most
         self.hop, self.pairs = task.vocabulary[">"], task.opening_length
-        self.modes = []
+        self.modes, self.asked = [], []
 
     def forward(self, tokens, n_iters):
         if n_iters > self.most:
             raise DepthError(f"n_iters={n_iters}: at most {self.most}")
         self.modes.append((self.training, torch.is_inference_mode_enabled()))
+        self.asked.append(tokens.numpy().tobytes())
         logits = torch.zeros(*tokens.shape, self.cfg.d_vocab)
         for row, words in zip(logits, tokens.tolist(), strict=True):
             follows = dict(
@@ -83,10 +84,13 @@ def test_a_real_model_without_training_is_near_chance_at_best(name, tiny_model):
     assert not model.training
 
 
-def test_the_same_answers_whatever_the_batch_range_or_depths():
-    wide = evaluate.accuracy(Oracle(), KHOP, (1, 2), (1, 3), n_instances=30, batch_size=8)
-    narrow = evaluate.accuracy(Oracle(), KHOP, (2,), 3, n_instances=30, batch_size=8)
-    assert wide.n[2] == narrow.n[0] and wide.accuracy[1, 2] == narrow.accuracy[0, 0]
+def test_the_same_questions_whatever_the_range_or_the_depths():
+    first, second = Oracle(), Oracle()
+    wide = evaluate.accuracy(first, KHOP, (1, 2), (1, 3), n_instances=100, batch_size=8)
+    narrow = evaluate.accuracy(second, KHOP, (2,), 3, n_instances=100, batch_size=8)
+    assert wide.n[2] == narrow.n[0]
+    assert first.asked[-2 * len(second.asked) :: 2] == second.asked
+    assert len(set(first.asked)) == len(first.asked) // 2, "no row is asked for twice at one depth"
 
 
 def test_the_model_is_read_in_eval_mode_and_given_back_as_it_was():
