@@ -2,7 +2,7 @@
 
 from .config import TrainConfig
 from .corpus import read_documents
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation, block_sums, bootstrap_means, evaluate, windows
 from .progress import TrainProgress
 from .run import train
 from .tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer
@@ -13,11 +13,14 @@ __all__ = [
     "TokenFile",
     "TrainConfig",
     "TrainProgress",
+    "block_sums",
+    "bootstrap_means",
     "evaluate",
     "load_tokenizer",
     "read_documents",
     "tokenizer_hash",
     "train",
     "train_tokenizer",
+    "windows",
     "write_tokens",
 ]
