@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -56,12 +54,6 @@ def nll(metrics: Metrics, at: At) -> Estimate:
 
 def difference(metrics: Metrics, a: At, b: At) -> Estimate:
     """NLL of `a` minus that of `b`, drawn together: both read the same blocks of text."""
-    return _difference(metrics.folder, a, b)
-
-
-@lru_cache(maxsize=512)
-def _difference(folder: Path, a: At, b: At) -> Estimate:
-    metrics = Metrics(folder)
     sides = [_column(metrics, side) for side in (a, b)]
     (first, i), (second, j) = sides
     if first is None or second is None or i is None or j is None:

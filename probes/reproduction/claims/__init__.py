@@ -12,5 +12,7 @@ __all__ = ["FAILS", "HOLDS", "UNKNOWN", "Claim", "judge"]
 def judge(metrics: Metrics) -> list[Claim]:
     """All rows, paper by paper."""
     return [
-        claim for paper in (abbie, stacks, pondering, resolution, hops) for claim in paper.claims(metrics)
+        claim
+        for paper in (abbie, stacks, pondering, resolution, hops)
+        for claim in paper.claims(metrics)
     ]

@@ -85,9 +85,7 @@ def course(values: dict[str, Any]) -> Course:
 
 
 def _stability(metrics: Metrics) -> Claim:
-    by_k = {
-        family: {c.n_iters: c for c in courses(metrics, family)} for family in ("lt", "flt")
-    }
+    by_k = {family: {c.n_iters: c for c in courses(metrics, family)} for family in ("lt", "flt")}
     shared = sorted(by_k["lt"].keys() & by_k["flt"].keys())
     told = "; ".join(
         f"K={k}: lt {by_k['lt'][k].unstable or 'stable'}, flt {by_k['flt'][k].unstable or 'stable'}"

@@ -52,6 +52,8 @@ class Measure:
     """Base of all measures: a frozen dataclass of settings."""
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when the same settings come to mean other values, so that stored files are measured again."""
     reads_weights: ClassVar[bool] = True
     """Whether the trained weights matter; otherwise the model's shape alone."""
 
@@ -66,6 +68,7 @@ class Measure:
         """What the values depend on: a file measured on the same is not measured again."""
         text = subject.heldout
         return {
+            "version": self.version,
             "settings": dataclasses.asdict(self),
             "weights": subject.weights if self.reads_weights else None,
             "model": model.replace(model_name="").to_dict(),

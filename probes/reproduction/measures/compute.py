@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from abbie_lens import loops
-from abbie_lens.errors import DepthError
 from abbie_lens.flops import count_flops
 from abbie_lens.model import HookedLoopedTransformer
 from probes.reproduction.data import prompts
@@ -29,7 +28,7 @@ class Compute:
     """[depth] NaN where the loop refuses it."""
     full_resolution_flops: np.ndarray
     """[depth] the same with one token a chunk in every loop; NaN for families without a schedule of chunks."""
-    passes: tuple[int, ...]
+    passes: np.ndarray
     """[depth] times the Body runs: one more than the updates for families that feed back predictions."""
     plain_difference: float
     """Largest |logit| difference at r = 1 from a plain transformer of the same weights; NaN where the weights
@@ -59,11 +58,13 @@ class CountCompute(Measure):
         full = _at_full_resolution(model)
         length = min(32, model.cfg.n_ctx)
         tokens = prompts(subject.heldout, self.prompts, length).to(model.device)
+        flops = _flops(model, self.n_iters)
+        passes = np.array([float(model.rows(body, r)) for r in self.n_iters])
         return Compute(
             self.n_iters,
-            _flops(model, self.n_iters),
+            flops,
             _flops(full, self.n_iters) if full else np.full(len(self.n_iters), np.nan),
-            tuple(model.rows(body, r) for r in self.n_iters),
+            np.where(np.isnan(flops), np.nan, passes),
             plain_difference(model, tokens),
         )
 
@@ -83,10 +84,7 @@ def plain_difference(model: HookedLoopedTransformer, tokens: torch.Tensor) -> fl
 def _flops(model: HookedLoopedTransformer, depths: tuple[int, ...]) -> np.ndarray:
     most = model.cfg.loop.max_depth
     allowed = [r for r in depths if most is None or r <= most]
-    try:
-        counted = count_flops(model, max(allowed, default=0))
-    except DepthError:
-        return np.full(len(depths), np.nan)
+    counted = count_flops(model, max(allowed, default=0))
     return np.array([counted.at(r) if r in allowed else np.nan for r in depths])
 
 

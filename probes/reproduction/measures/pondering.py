@@ -64,6 +64,8 @@ class Pondering:
     """The same of its mean gate value, which differs where updates do not."""
     halted_minus_active: tuple[float, float, float]
     """Mean NLL of tokens that halted early minus that of those that did not; NaN where either is missing."""
+    depth_over_none: tuple[tuple[float, float, float], ...]
+    """[max_updates + 1] NLL minus that without halting when every token stops after 0, 1, … updates."""
     rules: tuple[Pruned, ...]
 
 
@@ -102,29 +104,28 @@ class MeasurePondering(Measure):
         done = iter(range(1, total + 1))
         tick = lambda: progress(next(done, total), total)  # noqa: E731
 
-        free = run(lambda i, mask, gate: torch.ones_like(mask))
+        free = run(lambda i, first, mask, gate: torch.ones_like(mask))
         tick()
         fixed = [_uniform(run, depth, tick) for depth in range(n + 1)]
-        learned = run(lambda i, mask, gate: mask)
+        learned = run(lambda i, first, mask, gate: mask)
         tick()
         chosen: list[tuple[str, float, _Run]] = [
             ("learned", model.cfg.loop.threshold, learned),  # type: ignore[attr-defined]
         ]
         for share in self.shares:
             cut = _threshold(free.gates, share * n)
-            chosen.append(("gate", cut, run(lambda i, mask, gate, cut=cut: (gate >= cut).to(mask))))
+            chosen.append(("gate", cut, run(_Cut(cut))))
             tick()
         rules = [Pruned("none", "none", np.nan, float(n), free.mean, (0.0, 0.0, 0.0), _nan())]
         for name, cut, made in chosen:
             label = name if name == "learned" else f"gate {made.updates.mean() / n:.2f}"
             over = _difference(made.nll, free.nll)
             rules.append(Pruned(label, label, cut, made.updates.mean(), made.mean, over, _nan()))
-            controls = {"random": run(_random(made.updates, n, self.seed))}
+            drawn = run(_Random(made.updates, n, self.seed))
             tick()
-            mixed = _between(fixed, made.updates.mean())
             for rule, nll, updates in (
-                ("random", controls["random"].nll, controls["random"].updates.mean()),
-                ("fixed", mixed, made.updates.mean()),
+                ("random", drawn.nll, drawn.updates.mean()),
+                ("fixed", _between(fixed, made.updates.mean()), made.updates.mean()),
             ):
                 rules.append(
                     Pruned(rule, label, np.nan, float(updates), float(nll.mean()),
@@ -135,18 +136,17 @@ class MeasurePondering(Measure):
             max_updates=n,
             updates=np.bincount(learned.updates.ravel().astype(int), minlength=n + 1)
             / learned.updates.size,
-            gate_quantiles=np.quantile(
-                free.gates.reshape(n, -1), [0, 0.1, 0.5, 0.9, 1], axis=1
-            ).T,
+            gate_quantiles=np.quantile(free.gates.reshape(n, -1), [0, 0.1, 0.5, 0.9, 1], axis=1).T,
             spearman=_rank_correlation(learned.updates, free.nll),
             gate_spearman=_rank_correlation(free.gates.mean(0), free.nll),
             halted_minus_active=_group_difference(free.nll, halted),
+            depth_over_none=tuple(_difference(nll, free.nll) for nll in fixed),
             rules=tuple(rules),
         )
 
 
-Rule = Callable[[int, Tensor, Tensor], Tensor]
-"""(update, the model's own mask, its gate values), each [batch, pos, 1] -> the mask to use."""
+Rule = Callable[[int, int, Tensor, Tensor], Tensor]
+"""(update, first window of the batch, the model's own mask, its gate values) -> the mask, all [batch, pos, 1]."""
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,7 @@ def _imposed(
     def mask(value: Tensor, hook: Site) -> Tensor:
         i = len(masks)
         before = masks[-1] if masks else torch.ones_like(value)
-        rule_first = getattr(rule, "first", None)
-        if rule_first is not None:
-            rule_first(first)
-        masks.append(before * rule(i, value, gates[-1]).to(value))
+        masks.append(before * rule(i, first, value, gates[-1]).to(value))
         return masks[-1]
 
     with model.hooks(fwd_hooks=[(GATE, gate), (MASK, mask)]):
@@ -207,25 +204,31 @@ def _imposed(
 
 
 def _uniform(run: _Runs, depth: int, tick: Callable[[], None]) -> np.ndarray:
-    made = run(lambda i, mask, gate: torch.full_like(mask, float(i < depth))).nll
+    made = run(lambda i, first, mask, gate: torch.full_like(mask, float(i < depth))).nll
     tick()
     return made
 
 
-class _random:
+@dataclass(frozen=True)
+class _Cut:
+    """The gates cut at another threshold."""
+
+    threshold: float
+
+    def __call__(self, i: int, first: int, mask: Tensor, gate: Tensor) -> Tensor:
+        return gate >= self.threshold
+
+
+class _Random:
     """Halts tokens drawn at random, as many in each update as in `updates` [window, pos - 1]."""
 
     def __init__(self, updates: np.ndarray, n: int, seed: int) -> None:
         self.active = [float((updates > i).mean()) for i in range(n)]
-        self.seed, self.number = seed, 0
+        self.seed = seed
 
-    def first(self, number: int) -> None:
-        """The batch begins with window `number`."""
-        self.number = number
-
-    def __call__(self, i: int, mask: Tensor, gate: Tensor) -> Tensor:
+    def __call__(self, i: int, first: int, mask: Tensor, gate: Tensor) -> Tensor:
         # One draw a token for all updates: shares fall, so who has halted stays halted.
-        generator = np.random.default_rng([self.seed, self.number])
+        generator = np.random.default_rng([self.seed, first])
         drawn = torch.from_numpy(generator.random(tuple(mask.shape))).to(mask.device)
         return drawn < self.active[i]
 
