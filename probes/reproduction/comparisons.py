@@ -74,7 +74,7 @@ def frontier(metrics: Metrics, family: str) -> tuple[np.ndarray, np.ndarray, np.
     """(depths, FLOPs per token, NLL) where both were measured, by rising FLOPs."""
     loss, compute = metrics.values(family, "nll"), metrics.values(family, "compute")
     if loss is None or compute is None:
-        return (np.empty(0),) * 3
+        return np.empty(0), np.empty(0), np.empty(0)
     flops = dict(zip(compute["n_iters"], numbers(compute["flops"]), strict=True))
     rows = [
         (r, flops.get(r, np.nan), value)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 from probes.figures.style import SANS, palette
+
+Values = Sequence[float] | np.ndarray
+Place = Callable[[float], float]
 
 WIDTH, GAP = 800, 16
 PLOT_HEIGHT, TOP, BOTTOM, LEFT, RIGHT = 230, 34, 44, 58, 10
@@ -23,13 +26,13 @@ class Line:
     """One series; NaN leaves a gap."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Values
+    y: Values
     color: str
     dash: str = "solid"
     symbol: str = "circle"
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    low: Values | None = None
+    high: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,26 @@ class Panel:
     y_title: str
     log_x: bool = False
     log_y: bool = False
-    x_ticks: Sequence[float] | None = None
+    x_ticks: Values | None = None
     """Where the x axis is labelled; None: chosen."""
 
 
 def chart(panels: Sequence[Panel], title: str, columns: int = 2, share_y: bool = False) -> str:
-    """The panels in rows of `columns`, each with its legend below. `share_y`: one scale for all."""
+    """The panels in rows of `columns`, with one legend if all have the same lines, else each with its own.
+
+    `share_y`: one scale for all.
+    """
     columns = min(columns, len(panels))
     width = (WIDTH - GAP * (columns - 1)) / columns
-    legend = LEGEND_ROW * max(math.ceil(len(p.lines) / _per_row(width)) for p in panels)
+    labels = {tuple(line.label for line in p.lines) for p in panels}
+    together = len(labels) == 1 and len(panels) > 1
+    legend = 0 if together else max(_legend_height(p.lines, width) for p in panels)
     height = TOP + PLOT_HEIGHT + BOTTOM + legend + GAP
     rows = math.ceil(len(panels) / columns)
-    total = 34 + rows * height
+    below = 34 + rows * height
+    total = below + (_legend_height(panels[0].lines, WIDTH) if together else 0)
     colors = palette("light")
-    together = _span([v for p in panels for v in _values(p, "y")], any(p.log_y for p in panels))
+    all_y = _span([v for p in panels for v in _values(p, "y")], any(p.log_y for p in panels))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{total}" '
         f'viewBox="0 0 {WIDTH} {total}" font-family="{escape(SANS, quote=True)}" font-size="12">',
@@ -65,10 +74,14 @@ def chart(panels: Sequence[Panel], title: str, columns: int = 2, share_y: bool =
     for number, panel in enumerate(panels):
         left = (number % columns) * (width + GAP)
         top = 34 + (number // columns) * height
-        y_span = together if share_y else _span(_values(panel, "y"), panel.log_y)
+        y_span = all_y if share_y else _span(_values(panel, "y"), panel.log_y)
         parts.append(f'<g transform="translate({_n(left)} {_n(top)})">')
         parts += _panel(panel, width, y_span)
+        if not together:
+            parts += _legend(panel.lines, TOP + PLOT_HEIGHT + BOTTOM + 8, width)
         parts.append("</g>")
+    if together:
+        parts += _legend(panels[0].lines, below, WIDTH)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -83,7 +96,7 @@ def _panel(panel: Panel, width: float, y_span: tuple[float, float]) -> list[str]
         y = place_y(value)
         parts.append(_rule(LEFT, y, right, y, colors.grid))
         parts.append(_text(LEFT - 6, y + 4, _label(value), colors.muted, anchor="end", size=11))
-    for value in panel.x_ticks or _ticks(x_span, panel.log_x):
+    for value in _ticks(x_span, panel.log_x) if panel.x_ticks is None else panel.x_ticks:
         x = place_x(value)
         parts.append(_rule(x, bottom, x, bottom + 4, colors.line))
         parts.append(_text(x, bottom + 17, _label(value), colors.muted, anchor="middle", size=11))
@@ -97,17 +110,32 @@ def _panel(panel: Panel, width: float, y_span: tuple[float, float]) -> list[str]
     )
     for line in panel.lines:
         parts += _line(line, place_x, place_y)
-    per_row = _per_row(width)
-    for i, line in enumerate(panel.lines):
-        x = LEFT + (i % per_row) * ((width - LEFT) / per_row)
-        y = bottom + BOTTOM + 8 + LEGEND_ROW * (i // per_row)
-        parts += _stroke([(x, y - 4), (x + 26, y - 4)], line)
-        parts.append(_mark(x + 13, y - 4, line))
-        parts.append(_text(x + 31, y, line.label, colors.ink, size=11))
     return parts
 
 
-def _line(line: Line, place_x, place_y) -> list[str]:
+def _legend(lines: Sequence[Line], top: float, width: float) -> list[str]:
+    per_row = _per_row(lines, width)
+    parts: list[str] = []
+    for i, line in enumerate(lines):
+        x = LEFT + (i % per_row) * ((width - LEFT) / per_row)
+        y = top + LEGEND_ROW * (i // per_row)
+        parts += _stroke([(x, y - 4), (x + 26, y - 4)], line)
+        parts.append(_mark(x + 13, y - 4, line))
+        parts.append(_text(x + 31, y, line.label, palette("light").ink, size=11))
+    return parts
+
+
+def _legend_height(lines: Sequence[Line], width: float) -> int:
+    return LEGEND_ROW * math.ceil(len(lines) / _per_row(lines, width))
+
+
+def _per_row(lines: Sequence[Line], width: float) -> int:
+    # No font can be measured here; 6.4 px a character is generous at size 11.
+    widest = max(len(line.label) for line in lines) * 6.4 + 42
+    return max(1, int((width - LEFT) // widest))
+
+
+def _line(line: Line, place_x: Place, place_y: Place) -> list[str]:
     points = [(place_x(x), place_y(y)) for x, y in zip(line.x, line.y, strict=True)]
     known = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
     parts: list[str] = []
@@ -120,7 +148,7 @@ def _line(line: Line, place_x, place_y) -> list[str]:
         if band:
             edge = [(x, h) for x, _, h in band] + [(x, w) for x, w, _ in reversed(band)]
             parts.append(
-                f'<polygon points="{_points(edge)}" fill="{line.color}" fill-opacity="0.14"/>'
+                f'<polygon points="{_points(edge)}" fill="{line.color}" fill-opacity="0.09"/>'
             )
     for run in _runs(points):
         parts += _stroke(run, line)
@@ -150,13 +178,15 @@ _SHAPES = {
     "square": [(-3.2, -3.2), (3.2, -3.2), (3.2, 3.2), (-3.2, 3.2)],
     "diamond": [(0, -4.4), (4.4, 0), (0, 4.4), (-4.4, 0)],
     "triangle-up": [(0, -4.2), (4, 3.2), (-4, 3.2)],
-    "x": [(-3.6, -2), (-2, -3.6), (3.6, 2), (2, 3.6)],
-    "cross": [(-1.4, -4.2), (1.4, -4.2), (1.4, 4.2), (-1.4, 4.2)],
+    "x": [(-4, -2.4), (-2.4, -4), (0, -1.6), (2.4, -4), (4, -2.4), (1.6, 0),
+          (4, 2.4), (2.4, 4), (0, 1.6), (-2.4, 4), (-4, 2.4), (-1.6, 0)],
     "star": [(0, -4.6), (1.6, 0), (0, 4.6), (-1.6, 0)],
-}
+}  # fmt: skip
 
 
 def _mark(x: float, y: float, line: Line) -> str:
+    if line.symbol == "none":
+        return ""
     if line.symbol not in _SHAPES:
         fill = "#ffffff" if line.symbol.endswith("open") else line.color
         return f'<circle cx="{_n(x)}" cy="{_n(y)}" r="3.2" fill="{fill}" stroke="{line.color}"/>'
@@ -181,7 +211,7 @@ def _span(values: list[float], log: bool, margin: float = 0.06) -> tuple[float, 
     return (float(10**low), float(10**high)) if log else (float(low), float(high))
 
 
-def _scale(span: tuple[float, float], to: tuple[float, float], log: bool):
+def _scale(span: tuple[float, float], to: tuple[float, float], log: bool) -> Place:
     f = (lambda v: math.log10(v) if v > 0 else math.nan) if log else (lambda v: v)
     low, high = f(span[0]), f(span[1])
 
@@ -207,17 +237,14 @@ def _ticks(span: tuple[float, float], log: bool) -> list[float]:
 
 
 def _label(value: float) -> str:
-    return (
-        f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e+") if _is_far(value) else f"{value:g}"
-    )
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPT)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
-def _is_far(value: float) -> bool:
-    return value != 0 and not 1e-3 <= abs(value) < 1e5
-
-
-def _per_row(width: float) -> int:
-    return max(1, int((width - LEFT) // 105))
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, color: str) -> str:

@@ -24,12 +24,12 @@ def claims(metrics: Metrics) -> list[Claim]:
     """Huginn, then FLT."""
     return [
         HUGINN.lower(
-            metrics, "more iterations at test time lower the loss, up to the mean depth of training",
-            At("huginn", 4), At("huginn", 1), ((At("0pt", 4), At("0pt", 1)),),
+            metrics, "more iterations at test time lower the loss, up to the depth of training",
+            At("huginn"), At("huginn", 1), ((At("0pt"), At("0pt", 1)),),
         ),
         HUGINN.lower(
-            metrics, "iterations beyond the mean depth of training lower it further",
-            At("huginn", 8), At("huginn", 4), ((At("abbie-d", 8), At("abbie-d", 4)),),
+            metrics, "iterations beyond the depth of training lower it further",
+            At("huginn", 16), At("huginn"), ((At("0pt", 16), At("0pt")), (At("abbie-d", 16), At("abbie-d"))),
         ),
         converges(HUGINN, metrics, "huginn", "the read-out settles: read-out distance", "readout"),
         _stability(metrics),

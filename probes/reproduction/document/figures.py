@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def groups(metrics: Metrics) -> dict[str, list[str]]:
 
 
 def _nll(metrics: Metrics) -> str:
-    def line(family: str, look: dict[str, str]) -> Line | None:
+    def line(family: str, look: dict[str, Any]) -> Line | None:
         stored = metrics.values(family, "nll")
         if stored is None:
             return None
@@ -65,7 +66,7 @@ def _nll(metrics: Metrics) -> str:
 
 
 def _flops(metrics: Metrics) -> str:
-    def line(family: str, look: dict[str, str]) -> Line | None:
+    def line(family: str, look: dict[str, Any]) -> Line | None:
         _, cost, nll = frontier(metrics, family)
         return Line(family, cost / 1e6, nll, **look) if len(cost) else None
 
@@ -77,11 +78,11 @@ def _flops(metrics: Metrics) -> str:
 
 def _panels(
     metrics: Metrics,
-    line: Callable[[str, dict], Line | None],
+    line: Callable[[str, dict[str, Any]], Line | None],
     title: str,
     x: str,
     y: str,
-    **options,
+    **options: Any,
 ) -> str:
     panels = []
     for name, members in groups(metrics).items():
@@ -105,8 +106,11 @@ def _fixed_points(metrics: Metrics) -> str:
                 look = {**series(i), "dash": dash}
                 label = title if weights == "trained" else f"{title}, random"
                 lines.append(Line(label, list(range(len(steps))), steps, **look))
-        panels.append(Panel(family, lines, "iteration k", "median over tokens", log_y=True))
-    return chart(panels, "Distance between successive states") if panels else ""
+        ticks = _whole(lines, 4)
+        panels.append(
+            Panel(family, lines, "iteration k", "median over tokens", log_y=True, x_ticks=ticks)
+        )
+    return chart(panels, "Distance between successive states", columns=3) if panels else ""
 
 
 def _stability(metrics: Metrics) -> str:
@@ -131,8 +135,11 @@ def _stability(metrics: Metrics) -> str:
             ("gradient norm while training", gradient, "step", "before clipping"),
             ("state norm by loop, after training", state, "iteration k", "‖Body output‖, mean"),
         ):
+            if not lines:  # every training diverged
+                continue
             thin = [_no_marks(line) for line in lines] if x == "step" else lines
-            panels.append(Panel(f"{family}: {title}", thin, x, y, log_y=True))
+            ticks = None if x == "step" else _whole(lines)
+            panels.append(Panel(f"{family}: {title}", thin, x, y, log_y=True, x_ticks=ticks))
     return chart(panels, "Stability at K loops") if panels else ""
 
 
@@ -166,11 +173,18 @@ def _attention(metrics: Metrics) -> str:
                     values = numbers(stored[quantity])
                     lines.append(Line(f, range(len(values)), values, **_look(f, members)))
             if lines:
-                panels.append(Panel(f"{title}: {name}", lines, "iteration k", y))
+                ticks = _whole(lines)
+                panels.append(Panel(f"{title}: {name}", lines, "iteration k", y, x_ticks=ticks))
     return chart(panels, "How far the Body's attention reaches, by loop") if panels else ""
 
 
-def _look(family: str, members: list[str]) -> dict[str, str]:
+def _whole(lines: Sequence[Line], most: int = 7) -> list[float]:
+    """Whole numbers along all of the lines' iterations, `most` of them at most."""
+    last = max(int(max(line.x)) for line in lines)
+    return [float(k) for k in range(0, last + 1, -(-(last + 1) // most))]
+
+
+def _look(family: str, members: list[str]) -> dict[str, Any]:
     if family == REFERENCE:
         return role("h0")
     return series([f for f in members if f != REFERENCE].index(family))

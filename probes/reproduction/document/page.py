@@ -83,9 +83,9 @@ def _head(config: dict, measured: list[str], rows: list[Claim], metrics: Metrics
         f"{len(measured)} of {len(config['families'])} families trained on {length} of the same text in the same batches, "
         f"measured on {read}.\n",
         f"Of {len(rows)} claims of the papers, {counted[claims.HOLDS]} hold here, {counted[claims.FAILS]} do not hold at "
-        f"this scale, {counted[claims.UNKNOWN]} were not measured. The papers' models are hundreds of times larger and "
-        "trained on thousands of times more text: a claim that fails here may hold there. One seed a family: the "
-        "intervals are of the text, not of the training.\n",
+        f"this scale, {counted[claims.UNKNOWN]} were not measured. Scale is part of every claim: one that "
+        "fails here may hold for larger models trained on more text. One seed a family: the intervals are of the text, "
+        "not of the training.\n",
     ]
     if missing:
         lines.append(f"Not trained yet: {', '.join(missing)}.\n")

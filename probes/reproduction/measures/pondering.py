@@ -8,27 +8,23 @@ Source: arXiv 2603.01914.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
-from torch import Tensor
+from scipy.stats import rankdata
 
 from abbie_lens.config import LoopedConfig
-from abbie_lens.hooks.points import Site
-from abbie_lens.model import HookedLoopedTransformer
 from probes.reproduction.data import prompts
 from probes.reproduction.measures.base import Measure, OnProgress, Subject, require
+from probes.reproduction.measures.imposed_masks import AtRandom, Cut, Run, Runs
 from probes.reproduction.measures.nll import interval
 
 if TYPE_CHECKING:
     from probes.reproduction.config import ReproduceConfig
 
-GATE, MASK = "loop.hook_gate", "loop.hook_mask"
 DRAWS = 1000
 
 
@@ -97,7 +93,7 @@ class MeasurePondering(Measure):
         """Run every rule on the same windows."""
         model = subject.model
         tokens = prompts(subject.heldout, self.windows, model.cfg.n_ctx)
-        run = _Runs(model, tokens, self.batch_size)
+        run = Runs(model, tokens, self.batch_size)
         # the rules below: none, learned, one a share, two controls each, and every fixed depth
         n = model.cfg.n_iters
         total = 2 + len(self.shares) + (1 + len(self.shares)) + n + 1
@@ -109,19 +105,19 @@ class MeasurePondering(Measure):
         fixed = [_uniform(run, depth, tick) for depth in range(n + 1)]
         learned = run(lambda i, first, mask, gate: mask)
         tick()
-        chosen: list[tuple[str, float, _Run]] = [
+        chosen: list[tuple[str, float, Run]] = [
             ("learned", model.cfg.loop.threshold, learned),  # type: ignore[attr-defined]
         ]
         for share in self.shares:
             cut = _threshold(free.gates, share * n)
-            chosen.append(("gate", cut, run(_Cut(cut))))
+            chosen.append(("gate", cut, run(Cut(cut))))
             tick()
         rules = [Pruned("none", "none", np.nan, float(n), free.mean, (0.0, 0.0, 0.0), _nan())]
         for name, cut, made in chosen:
             label = name if name == "learned" else f"gate {made.updates.mean() / n:.2f}"
             over = _difference(made.nll, free.nll)
             rules.append(Pruned(label, label, cut, made.updates.mean(), made.mean, over, _nan()))
-            drawn = run(_Random(made.updates, n, self.seed))
+            drawn = run(AtRandom(made.updates, n, self.seed))
             tick()
             for rule, nll, updates in (
                 ("random", drawn.nll, drawn.updates.mean()),
@@ -145,92 +141,10 @@ class MeasurePondering(Measure):
         )
 
 
-Rule = Callable[[int, int, Tensor, Tensor], Tensor]
-"""(update, first window of the batch, the model's own mask, its gate values) -> the mask, all [batch, pos, 1]."""
-
-
-@dataclass(frozen=True)
-class _Run:
-    nll: np.ndarray
-    """[window, pos - 1]"""
-    updates: np.ndarray
-    """[window, pos - 1] of the position that predicts."""
-    gates: np.ndarray
-    """[update, window, pos - 1]"""
-
-    @property
-    def mean(self) -> float:
-        return float(self.nll.mean())
-
-
-class _Runs:
-    """The model under rules, on the same windows."""
-
-    def __init__(self, model: HookedLoopedTransformer, tokens: Tensor, batch_size: int) -> None:
-        self.model, self.tokens, self.batch_size = model, tokens, batch_size
-
-    def __call__(self, rule: Rule) -> _Run:
-        parts: list[tuple[np.ndarray, ...]] = []
-        for first in range(0, len(self.tokens), self.batch_size):
-            batch = self.tokens[first : first + self.batch_size].to(self.model.device)
-            with _imposed(self.model, rule, first) as (masks, gates), torch.no_grad():
-                nll = self.model(batch, return_type="loss", loss_per_token=True)
-            updates = torch.stack(masks).sum(0)[:, :-1, 0]
-            shares = torch.stack(gates)[:, :, :-1, 0]
-            parts.append((nll.double().cpu().numpy(), updates.cpu().numpy(), shares.cpu().numpy()))
-        nll, updates, gates = zip(*parts, strict=True)
-        return _Run(np.concatenate(nll), np.concatenate(updates), np.concatenate(gates, axis=1))
-
-
-@contextmanager
-def _imposed(
-    model: HookedLoopedTransformer, rule: Rule, first: int
-) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Halt by `rule`, monotone; what the masks and gates then were."""
-    masks: list[Tensor] = []
-    gates: list[Tensor] = []
-
-    def gate(value: Tensor, hook: Site) -> None:
-        gates.append(value.detach())
-
-    def mask(value: Tensor, hook: Site) -> Tensor:
-        i = len(masks)
-        before = masks[-1] if masks else torch.ones_like(value)
-        masks.append(before * rule(i, first, value, gates[-1]).to(value))
-        return masks[-1]
-
-    with model.hooks(fwd_hooks=[(GATE, gate), (MASK, mask)]):
-        yield masks, gates
-
-
-def _uniform(run: _Runs, depth: int, tick: Callable[[], None]) -> np.ndarray:
+def _uniform(run: Runs, depth: int, tick: Callable[[], None]) -> np.ndarray:
     made = run(lambda i, first, mask, gate: torch.full_like(mask, float(i < depth))).nll
     tick()
     return made
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """The gates cut at another threshold."""
-
-    threshold: float
-
-    def __call__(self, i: int, first: int, mask: Tensor, gate: Tensor) -> Tensor:
-        return gate >= self.threshold
-
-
-class _Random:
-    """Halts tokens drawn at random, as many in each update as in `updates` [window, pos - 1]."""
-
-    def __init__(self, updates: np.ndarray, n: int, seed: int) -> None:
-        self.active = [float((updates > i).mean()) for i in range(n)]
-        self.seed = seed
-
-    def __call__(self, i: int, first: int, mask: Tensor, gate: Tensor) -> Tensor:
-        # One draw a token for all updates: shares fall, so who has halted stays halted.
-        generator = np.random.default_rng([self.seed, first])
-        drawn = torch.from_numpy(generator.random(tuple(mask.shape))).to(mask.device)
-        return drawn < self.active[i]
 
 
 def _threshold(gates: np.ndarray, mean_updates: float) -> float:
@@ -238,7 +152,7 @@ def _threshold(gates: np.ndarray, mean_updates: float) -> float:
     # A token takes another update while all its gates so far reach the cut.
     running = np.minimum.accumulate(gates, axis=0)
     values = np.sort(running.ravel())
-    return float(values[int(round((1 - mean_updates / len(gates)) * (len(values) - 1)))])
+    return float(values[round((1 - mean_updates / len(gates)) * (len(values) - 1))])
 
 
 def _between(fixed: list[np.ndarray], updates: float) -> np.ndarray:
@@ -257,9 +171,13 @@ def _difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     if np.ptp(x) == 0:
         return _nan()
-    return _drawn(
-        lambda chosen: float(spearmanr(x[chosen].ravel(), y[chosen].ravel()).statistic), len(x), 200
-    )
+
+    def correlation(chosen: np.ndarray) -> float:
+        if np.ptp(x[chosen]) == 0:
+            return float("nan")
+        return float(np.corrcoef(rankdata(x[chosen].ravel()), rankdata(y[chosen].ravel()))[0, 1])
+
+    return _drawn(correlation, len(x), 200)
 
 
 def _group_difference(nll: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
@@ -289,4 +207,4 @@ def _drawn(
 
 
 def _nan() -> tuple[float, float, float]:
-    return (float("nan"),) * 3
+    return float("nan"), float("nan"), float("nan")
