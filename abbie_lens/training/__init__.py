@@ -2,7 +2,7 @@
 
 from .config import TrainConfig
 from .corpus import read_documents
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation, block_sums, bootstrap_means, evaluate, windows
 from .progress import TrainProgress
 from .reevaluate import reevaluate
 from .run import train
@@ -14,6 +14,8 @@ __all__ = [
     "TokenFile",
     "TrainConfig",
     "TrainProgress",
+    "block_sums",
+    "bootstrap_means",
     "evaluate",
     "load_tokenizer",
     "read_documents",
@@ -21,5 +23,6 @@ __all__ = [
     "tokenizer_hash",
     "train",
     "train_tokenizer",
+    "windows",
     "write_tokens",
 ]

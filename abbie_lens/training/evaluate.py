@@ -87,6 +87,38 @@ def evaluate(
     `max_windows` takes evenly spaced windows of the text; `progress(done, total)` counts windows.
     Memory doesn't grow with the text, apart from two sums a window. InputError for too short a text.
     """
+    total, count, document = block_sums(
+        model, text, n_iters, max_windows=max_windows, batch_size=batch_size, progress=progress
+    )
+    draws = bootstrap_means(total, count, document, n_bootstrap, seed)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return Evaluation(
+        n_iters=tuple(n_iters),
+        nll=tuple((total.sum(0) / count.sum()).tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        confidence=confidence,
+        n_tokens=int(count.sum()),
+        n_documents=len(np.unique(document)),
+        n_blocks=len(count),
+    )
+
+
+def block_sums(
+    model: HookedLoopedTransformer,
+    text: TokenFile,
+    n_iters: Sequence[int],
+    *,
+    max_windows: int | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `bootstrap_means` draws from: sums of NLL [block, depth], tokens [block], document [block].
+
+    Two models of one tokenizer and context have the same blocks, so their difference can be drawn too.
+    Arguments and errors as in `evaluate`.
+    """
     pieces = windows(text, model.cfg.n_ctx)
     if len(pieces) == 0:
         raise InputError("heldout: there is no token to predict")
@@ -103,20 +135,7 @@ def evaluate(
                 progress(min(first + batch_size, len(pieces)), len(pieces))
     finally:
         model.train(was_training)
-    total, count, document = _blocks(sums, pieces)
-    draws = bootstrap_means(total, count, document, n_bootstrap, seed)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    return Evaluation(
-        n_iters=tuple(n_iters),
-        nll=tuple((total.sum(0) / count.sum()).tolist()),
-        low=tuple(low.tolist()),
-        high=tuple(high.tolist()),
-        confidence=confidence,
-        n_tokens=int(count.sum()),
-        n_documents=len(np.unique(document)),
-        n_blocks=len(count),
-    )
+    return _blocks(sums, pieces)
 
 
 @torch.inference_mode()

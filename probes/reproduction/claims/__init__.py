@@ -1,0 +1,18 @@
+"""Every claim of the papers in one row, judged from stored metrics alone."""
+
+from __future__ import annotations
+
+from probes.reproduction.claims import abbie, hops, pondering, resolution, stacks
+from probes.reproduction.claims.base import FAILS, HOLDS, UNKNOWN, Claim
+from probes.reproduction.store import Metrics
+
+__all__ = ["FAILS", "HOLDS", "UNKNOWN", "Claim", "judge"]
+
+
+def judge(metrics: Metrics) -> list[Claim]:
+    """All rows, paper by paper."""
+    return [
+        claim
+        for paper in (abbie, stacks, pondering, resolution, hops)
+        for claim in paper.claims(metrics)
+    ]

@@ -1,0 +1,48 @@
+"""Does depth help where it is needed? Accuracy on k-hop questions, from models trained on the task.
+
+Those models are trained apart (`abbie-lens train --task`). Their accuracies are read from FAMILY/khop.json, whose
+`values` are a `TaskEvaluation` as plain JSON; without that file the rows say so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from probes.reproduction.claims.base import Claim, Paper, text
+from probes.reproduction.comparisons import Estimate
+from probes.reproduction.store import Metrics, numbers
+
+PAPER = Paper("Test bed", "k-hop pointer chasing")
+MEASURE = "khop"
+FAMILIES = ("abbie-d", "0pt", "flt", "adaponder")
+
+
+def claims(metrics: Metrics) -> list[Claim]:
+    """One row a family."""
+    return [_row(metrics, family) for family in FAMILIES]
+
+
+def _row(metrics: Metrics, family: str) -> Claim:
+    claim = f"{family}: more iterations solve more hops"
+    rule = "best depth against r = 1 on the hardest questions: intervals apart"
+    stored = metrics.values(family, MEASURE)
+    if stored is None:
+        return PAPER.claim(claim, rule, "—", Estimate(), None)
+    low, high, best = accuracy_gain(stored)
+    known = bool(np.isfinite([low.value, high.value]).all())
+    hops = stored["difficulty"][-1]
+    told = f"{hops} hops: r=1 {text(low, sign=False)}, r={best} {text(high, sign=False)}"
+    gain = Estimate(high.value - low.value, high.low - low.high, high.high - low.low)
+    return PAPER.claim(claim, rule, told, gain, gain.low > 0 if known else None)
+
+
+def accuracy_gain(stored: dict[str, Any]) -> tuple[Estimate, Estimate, int]:
+    """Accuracy on the hardest questions at the smallest depth and at the best one, and that depth."""
+    cells = np.stack([numbers(stored[name])[:, -1] for name in ("accuracy", "low", "high")])
+    if not np.isfinite(cells[0]).any():
+        return Estimate(), Estimate(), 0
+    best = int(np.nanargmax(cells[0]))
+    least = int(np.argmin(stored["n_iters"]))
+    return Estimate(*cells[:, least]), Estimate(*cells[:, best]), stored["n_iters"][best]

@@ -1,0 +1,128 @@
+"""The text around the tables."""
+
+from __future__ import annotations
+
+import json
+
+from probes.reproduction import claims
+from probes.reproduction.claims import Claim
+from probes.reproduction.document import tables
+from probes.reproduction.store import Metrics
+
+
+def page(metrics: Metrics, drawn: set[str], folder: str) -> str:
+    """The whole document in Markdown."""
+    config, rows = metrics.config(), claims.judge(metrics)
+    measured = [f for f in metrics.families() if metrics.values(f, "nll") is not None]
+    settings = config["measures"]
+
+    def figure(name: str, alt: str) -> str:
+        return f"![{alt}]({folder}/{name})\n" if name in drawn else ""
+
+    sections = [
+        _head(config, measured, rows, metrics),
+        "## The claims\n",
+        *(_paper(paper, of) for paper, of in _by_paper(rows).items()),
+        "## Held-out loss\n",
+        "NLL in nats per held-out token after r iterations; below it the 95 % interval (documents, then blocks of "
+        "neighbouring windows, drawn with replacement). Bold: the depth trained with. —: the loop refuses the depth.\n",
+        tables.sizes(metrics) + "\n",
+        tables.by_depth(metrics) + "\n",
+        figure("nll.svg", "Held-out NLL against r"),
+        "## Compute\n",
+        "Forward MFLOPs per token of one full window, unembedding included: matrix products, two FLOPs a "
+        "multiply-add. n_iters of the pondering families counts updates, so they run the Body once more. AdaPonder is "
+        "counted as it runs, halted tokens included.\n",
+        tables.compute(metrics) + "\n",
+        "NLL at equal FLOPs: at what the cheapest, the middle and the dearest family spend as trained. Between measured "
+        "depths NLL is interpolated linearly in log FLOPs; outside them there is no number.\n",
+        tables.equal_flops(metrics) + "\n",
+        figure("flops.svg", "Held-out NLL against FLOPs per token"),
+        "## Fixed points\n",
+        _fixed_point_note(settings.get("fixed_point")),
+        tables.fixed_points(metrics) + "\n",
+        figure("fixed-point.svg", "Distances between successive states"),
+        "## Stability\n",
+        _stability_note(settings.get("stability")),
+        tables.stability(metrics) + "\n",
+        figure("stability.svg", "Gradient norms and state norms at K loops"),
+        "## Learned halting\n",
+        "Masks imposed on the trained model. `none`: nobody halts. `random`: tokens drawn at random halt, in the same "
+        "numbers at every update. `fixed`: all tokens take the same number of updates, NLL interpolated linearly in mean "
+        "updates. `gate …`: the gates' own values, cut where that share of all updates is left. Last column below 0: "
+        "the learned choice of tokens is worth something.\n",
+        tables.pruning(metrics) + "\n",
+        "## Attention by loop\n",
+        "Of the Body's patterns at the trained depth, mean over blocks, heads and queries. Span: distance from query to "
+        "key, in tokens (distance in chunks × tokens a chunk). Entropy over log of the keys that causality allows. "
+        f"Local: mass at most {(settings.get('attention') or {}).get('near', '?')} tokens away.\n",
+        tables.attention(metrics) + "\n",
+        figure("attention.svg", "Attention span and entropy by loop"),
+        "## Depth extrapolation\n",
+        "Accuracy on k-hop questions, r iterations against hops needed.\n",
+        tables.hops(metrics) + "\n",
+        "## Settings\n",
+        f"```json\n{json.dumps(_settings(config), indent=1)}\n```\n",
+    ]  # fmt: skip
+    return "\n".join(part for part in sections if part)
+
+
+def _head(config: dict, measured: list[str], rows: list[Claim], metrics: Metrics) -> str:
+    missing = [f for f in config["families"] if f not in measured]
+    counted = {
+        v: sum(c.verdict == v for c in rows) for v in (claims.HOLDS, claims.FAILS, claims.UNKNOWN)
+    }
+    training = config["training"]
+    tokens = training.get("train_tokens")
+    length = f"{tokens:,} tokens" if tokens else "the default number of tokens"
+    stored = metrics.values(measured[0], "nll") if measured else None
+    read = f"{stored['n_tokens']:,} held-out tokens" if stored else "no held-out token yet"
+    lines = [
+        "# Reproduction\n",
+        f"`abbie-lens reproduce` made this document from the metrics in its folder: comparison `{config['name']}`, "
+        f"{len(measured)} of {len(config['families'])} families trained on {length} of the same text in the same batches, "
+        f"measured on {read}.\n",
+        f"Of {len(rows)} claims of the papers, {counted[claims.HOLDS]} hold here, {counted[claims.FAILS]} do not hold at "
+        f"this scale, {counted[claims.UNKNOWN]} were not measured. Scale is part of every claim: one that "
+        "fails here may hold for larger models trained on more text. One seed a family: the intervals are of the text, "
+        "not of the training.\n",
+    ]
+    if missing:
+        lines.append(f"Not trained yet: {', '.join(missing)}.\n")
+    return "\n".join(lines)
+
+
+def _by_paper(rows: list[Claim]) -> dict[str, list[Claim]]:
+    found: dict[str, list[Claim]] = {}
+    for row in rows:
+        found.setdefault(f"{row.paper} ({row.source})", []).append(row)
+    return found
+
+
+def _paper(title: str, rows: list[Claim]) -> str:
+    return f"### {title}\n\n{tables.claims_table(rows)}\n"
+
+
+def _fixed_point_note(settings: dict | None) -> str:
+    if not settings:
+        return ""
+    return (
+        f"The step from k to k + 1 at the last of {settings['n_iters']} iterations over the first, medians over the tokens "
+        f"of {settings['prompts']} held-out prompts of {settings['length']} tokens, with its interval over prompts; beside "
+        "it freshly initialised weights. Relative: over ‖h_k‖. Direction: between unit vectors. Read-out: of z, after the "
+        "final norm. What only the direction shows may be true of any weights.\n"
+    )
+
+
+def _stability_note(settings: dict | None) -> str:
+    if not settings:
+        return ""
+    return (
+        f"The same initial weights looped K times and trained for {settings['steps']} steps of {settings['batch_size']} "
+        "windows. Gradient norm of every block's weights and norm of the Body's output by loop, on held-out windows, "
+        "before and after. Spike: largest gradient norm of the second half of training over its median.\n"
+    )
+
+
+def _settings(config: dict) -> dict:
+    return {k: v for k, v in config.items() if v is not None}
