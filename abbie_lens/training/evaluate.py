@@ -112,7 +112,7 @@ def block_sums(
     *,
     max_windows: int | None = None,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnWindows | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What `bootstrap_means` draws from: sums of NLL [block, depth], tokens [block], document [block].
 
