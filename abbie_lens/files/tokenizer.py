@@ -5,10 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.files.layout import TOKENIZER
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def fast_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A model's tokenizer around the Rust one; `<|endoftext|>` is bos, eos, padding, and anything unknown."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

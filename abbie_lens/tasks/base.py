@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from abbie_lens.errors import ConfigError, InputError
+from abbie_lens.files.tokenizer import END_OF_TEXT
 from abbie_lens.tasks.batch import Questions, TaskBatch, label_table, pack
-from abbie_lens.tasks.words import END_OF_TEXT, word_tokenizer
+from abbie_lens.tasks.words import word_tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd

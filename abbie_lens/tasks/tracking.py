@@ -19,9 +19,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from abbie_lens.files.tokenizer import END_OF_TEXT
 from abbie_lens.tasks.base import Task, is_int
 from abbie_lens.tasks.batch import Questions
-from abbie_lens.tasks.words import END_OF_TEXT
 
 PASSING = 2
 """Most swaps of other objects before and after each swap that counts."""

@@ -8,8 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from abbie_lens.errors import InputError
-
-END_OF_TEXT = "<|endoftext|>"
+from abbie_lens.files.tokenizer import END_OF_TEXT, fast_tokenizer
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int = 4096) -> PreTrainedTokenizerFast:
@@ -26,7 +25,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = 4096) -> PreTrai
         show_progress=False,
     )
     tokenizer.train_from_iterator(documents, trainer)
-    return _wrap(tokenizer)
+    return fast_tokenizer(tokenizer)
 
 
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
@@ -37,7 +36,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     if path.is_file():
         tokenizer = Tokenizer.from_file(str(path))
         if tokenizer.token_to_id(END_OF_TEXT) is not None:
-            return _wrap(tokenizer)
+            return fast_tokenizer(tokenizer)
         return AutoTokenizer.from_pretrained(str(path.parent), use_fast=True)
     try:
         return AutoTokenizer.from_pretrained(str(name_or_path), use_fast=True)
@@ -51,14 +50,3 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
 def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     """SHA-256 of the tokenizer's own JSON: equal hashes give equal tokens."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        clean_up_tokenization_spaces=False,
-    )
