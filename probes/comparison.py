@@ -72,6 +72,8 @@ class Comparison(Result):
     """[quantity] what guessing reaches; NaN where that means nothing."""
     band: str
     """What the band is."""
+    several_models: bool
+    """Whether the runs are of several models; else they are of one, on several prompts."""
     notes: tuple[str, ...]
     """Further sentences for the caption: what was refused, what is not comparable."""
     x: np.ndarray
@@ -125,6 +127,7 @@ def assemble(
     band: str,
     tokens: tuple[tuple[str, ...], ...] = (),
     n_iters: int,
+    several_models: bool = True,
     notes: Sequence[str] = (),
 ) -> Comparison:
     """A comparison of named runs from a curve for each panel and run, padded to one length."""
@@ -154,6 +157,7 @@ def assemble(
         log=tuple(q.log for q in quantities),
         chance=np.array([q.chance for q in quantities]),
         band=band,
+        several_models=several_models,
         notes=tuple(notes),
         **arrays,
     )

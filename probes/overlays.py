@@ -78,7 +78,8 @@ def _of(
     if len(depths) > 1:
         least = [name for name, result in runs if result.n_iters < depths[-1]]
         notes.append(f"{', '.join(least)}: no depth beyond its last point.")
-    if len({result.model.weight_hash for result in results}) > 1 and _other_tokens(results):
+    models = {(result.model.weight_hash, result.model.family) for result in results}
+    if len(models) > 1 and _other_tokens(results):
         notes.append(
             "The models split the prompt into other tokens: nats per token are not comparable."
         )
@@ -89,6 +90,7 @@ def _of(
         band=band,
         tokens=results[0].tokens,
         n_iters=depths[-1],
+        several_models=len(models) > 1,
         notes=notes,
     )
 

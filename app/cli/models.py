@@ -100,22 +100,27 @@ def _print(rows: list[dict[str, Any]]) -> None:
         )
         typer.echo("NLL: held-out nats per token after r iterations; lower is better.")
     if on_task:
-        found = [row["accuracy"] for row in on_task]
-        columns: dict[str, list[Any]] = {"task": [a["task"] for a in found]}
-        columns |= {"trained on": [_steps(a["trained_difficulty"]) for a in found]}
-        columns |= {"chance": [a["chance"] for a in found]}
-        for part, short in (("trained", "r"), ("beyond", "harder r")):
-            depths = sorted({int(r) for a in found for r in a[part]})
-            columns |= {f"{short}={r}": [a[part].get(str(r)) for a in found] for r in depths}
-        _table(on_task, columns)
+        parts = [(row, part) for row in on_task for part in ("trained", "beyond")]
+        found = [(row["accuracy"], part) for row, part in parts]
+        depths = sorted({int(r) for a, part in found for r in a[part]})
+        columns: dict[str, list[Any]] = {
+            "task": [a["task"] for a, _ in found],
+            "chance": [a["chance"] for a, _ in found],
+            "asked": [_asked(a, part) for a, part in found],
+            **{f"acc. r={r}": [a[part].get(str(r)) for a, part in found] for r in depths},
+        }
+        _table([row for row, _ in parts], columns)
         typer.echo(
-            "Accuracy after r iterations: mean over the trained numbers of steps, and over the harder "
-            "ones tested; empty where the model refuses r."
+            "Accuracy after r iterations, mean over the numbers of steps asked for; empty where the "
+            "model refuses r. Harder: beyond those of the training."
         )
 
 
-def _steps(bounds: list[int]) -> str:
-    return f"{bounds[0]}–{bounds[1]} steps"
+def _asked(accuracy: dict[str, Any], part: str) -> str:
+    (low, high), hardest = accuracy["trained_difficulty"], accuracy["tested_difficulty"][1]
+    if part == "trained":
+        return f"{low}–{high} steps"
+    return f"harder, {high + 1}–{hardest}" if hardest > high else "nothing harder"
 
 
 def _table(rows: list[dict[str, Any]], columns: dict[str, list[Any]]) -> None:

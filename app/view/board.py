@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,78 +19,85 @@ from abbie_lens.zoo import ZooModel
 from app.view import plain
 from probes import leaderboard
 
-LOSS, SOLVED = "NLL by r", "accuracy by r"
-"""Columns of sparklines."""
+MEASURES = {"text": ("Text: NLL", "evaluation"), "task": ("Tasks: accuracy", "accuracy")}
+"""What a leaderboard is of: its title, and where `ZooModel.metrics` has it."""
+_SPARK = "by r"
 
 
-def described(names: Sequence[str]) -> list[ZooModel]:
-    """The files of those among `names` that are bundled models or folders of saved ones."""
+def described(names: Mapping[str, str]) -> list[ZooModel]:
+    """The files of those models (name or folder -> what it is called) that are bundled, or saved in a folder."""
     found = []
-    for name in names:
-        try:
+    for name, called in names.items():
+        with suppress(AbbieLensError):  # its own page says what is wrong with it
             if name in zoo.names():
                 found.append(zoo.describe(name))
             elif is_model_folder(Path(name)):
-                found.append(zoo.describe_folder(Path(name)))
-        except AbbieLensError:
-            continue  # its own page says what is wrong with it
+                found.append(zoo.describe_folder(Path(name), called))
     return found
 
 
-def rows(models: Sequence[ZooModel]) -> pd.DataFrame:
-    """One row a model; a number that its files don't have, or a refused depth, is missing."""
-    return pd.DataFrame([_row(model) for model in models])
+def measured(models: Sequence[ZooModel], measure: str) -> list[ZooModel]:
+    """The models that have this measure."""
+    return [model for model in models if model.metrics.get(MEASURES[measure][1])]
 
 
-def _row(model: ZooModel) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def rows(models: Sequence[ZooModel], measure: str) -> pd.DataFrame:
+    """One row a model; a depth that it refuses, or was not measured at, is missing."""
+    columns = _losses if measure == "text" else _accuracies
+    return pd.DataFrame([{**_identity(model), **columns(model)} for model in models])
+
+
+def _identity(model: ZooModel) -> dict[str, Any]:
+    return {
         "model": plain.token(model.name, 60),
         "loop": model.config.loop.label,
         "parameters": model.n_params / 1e6,
         "trained r": model.config.n_iters,
-        "trained on": "text",
     }
-    if evaluation := model.metrics.get("evaluation"):
-        nll = leaderboard.numbers(evaluation["nll"], len(evaluation["n_iters"]))
-        row[LOSS] = _spark(nll)
-        row |= {f"NLL r={r}": v for r, v in zip(evaluation["n_iters"], nll, strict=True)}
-    if plain_accuracy := model.metrics.get("accuracy"):
-        accuracy = TaskEvaluation.from_dict(plain_accuracy)
-        row["trained on"] = plain.token(accuracy.task["task"], 60)
-        trained, beyond = leaderboard.by_range(accuracy)
-        row[SOLVED] = _spark(trained.value)
-        at = [i for i, r in enumerate(accuracy.n_iters) if r == model.config.n_iters]
-        best = at[0] if at else int(np.nanargmax(trained.value))
-        row[f"accuracy{'' if at else ' (best r)'}"] = trained.value[best]
-        row["harder than trained"] = beyond.value[best]
-    return row
+
+
+def _losses(model: ZooModel) -> dict[str, Any]:
+    evaluation = model.metrics["evaluation"]
+    nll = leaderboard.numbers(evaluation["nll"], len(evaluation["n_iters"]))
+    by_r = {f"NLL r={r}": value for r, value in zip(evaluation["n_iters"], nll, strict=True)}
+    return {f"NLL {_SPARK}": _spark(nll), **by_r}
+
+
+def _accuracies(model: ZooModel) -> dict[str, Any]:
+    accuracy = TaskEvaluation.from_dict(model.metrics["accuracy"])
+    trained, beyond = leaderboard.by_range(accuracy)
+    by_r = {f"r={r}": v for r, v in zip(accuracy.n_iters, trained.value, strict=True)}
+    harder = {f"harder r={r}": v for r, v in zip(accuracy.n_iters, beyond.value, strict=True)}
+    return {
+        "task": plain.token(accuracy.task["task"], 60),
+        "chance": accuracy.chance,
+        f"accuracy {_SPARK}": _spark(trained.value),
+        **by_r,
+        f"harder {_SPARK}": _spark(beyond.value),
+        **harder,
+    }
 
 
 def _spark(values: np.ndarray) -> list[float]:
     """What a sparkline can draw: up to the first refused depth."""
-    kept = np.isfinite(values)
-    return values[: int(kept.argmin()) if not kept.all() else len(values)].tolist()
+    missing = np.flatnonzero(~np.isfinite(values))
+    return values[: missing[0] if missing.size else len(values)].tolist()
 
 
-def show(models: Sequence[ZooModel]) -> None:
-    """The table, sortable by each column."""
-    table = rows(models)
-    losses = [c for c in table.columns if c.startswith("NLL r=")]
-    losses.sort(key=lambda name: int(name.split("=")[1]))
-    shares = [c for c in table.columns if c.startswith(("accuracy", "harder")) and c != SOLVED]
-    first = ["model", "loop", "parameters", "trained r", "trained on"]
-    order = [*first, *(c for c in (LOSS, *losses, SOLVED, *shares) if c in table.columns)]
-    drawn = [v for line in table.get(LOSS, []) if isinstance(line, list) for v in line]
+def show(models: Sequence[ZooModel], measure: str) -> None:
+    """The table, sortable by each column; all sparklines of a column on one scale."""
+    table = rows(models, measure)
     column = st.column_config
     config: dict[str, Any] = {
         "model": column.TextColumn("model", pinned=True),
         "parameters": column.NumberColumn("parameters", format="%.2fM"),
-        LOSS: column.LineChartColumn(
-            LOSS, width="small", help="Held-out NLL, one point a depth, all rows on one scale.",
-            y_min=min(drawn, default=0.0), y_max=max(drawn, default=1.0),
-        ),
-        SOLVED: column.LineChartColumn(SOLVED, width="small", y_min=0.0, y_max=1.0),
-        **{name: column.NumberColumn(name, format="%.3f") for name in (*losses, *shares)},
-    }  # fmt: skip
-    st.dataframe(table[order], hide_index=True, column_config=config, row_height=30,
-                 key="leaderboard")  # fmt: skip
+    }
+    for name in table.columns:
+        if name.endswith(_SPARK):
+            values = [v for line in table[name] for v in line] if measure == "text" else [0.0, 1.0]
+            config[name] = column.LineChartColumn(
+                name, width="small", y_min=min(values, default=0.0), y_max=max(values, default=1.0)
+            )
+        elif "r=" in name or name == "chance":
+            config[name] = column.NumberColumn(name, format="%.3f")
+    st.dataframe(table, hide_index=True, column_config=config, row_height=30, key=f"board-{measure}")

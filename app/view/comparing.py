@@ -12,7 +12,7 @@ import streamlit as st
 
 from abbie_lens.errors import AbbieLensError
 from app import summary
-from app.view import downloads, figures, notices, plain, runs, scales
+from app.view import board, downloads, figures, notices, plain, runs, scales
 from app.view.source import LiveSource
 from probes import Comparison, Result, overlays
 from probes.figures import labels
@@ -50,6 +50,14 @@ LOOKS: dict[str, tuple[str, str, Prepare, dict[str, Any]]] = {
     "paths": ("Trajectories", "trajectories", lambda t: t, {"view": "paths", "n_pairs": 1}),
 }  # fmt: skip
 TITLES = {name: title for name, (title, *_) in (OVERLAYS | LOOKS).items()}
+
+
+def alike(model: str, names: Sequence[str], called: dict[str, str]) -> list[str]:
+    """The other models, those with as large a vocabulary first: their losses can be compared."""
+    sizes = {m.name: m.config.d_vocab for m in board.described(called)}
+    size = {name: sizes.get(name, sizes.get(called[name])) for name in names}
+    others = [name for name in names if name != model]
+    return sorted(others, key=lambda name: size[name] != size[model])
 
 
 def of_models(names: dict[str, str], source: LiveSource) -> list[tuple[str, LiveSource]]:

@@ -67,9 +67,15 @@ def model_names(settings: Settings) -> list[str]:
 
 def labels(names: list[str]) -> dict[str, str]:
     """What each model is called on screen and in the address: a folder by its last part, if that is clear."""
-    short = {name: Path(name).name or name for name in names}
+    short = {name: _short(name) for name in names}
     seen = list(short.values())
     return {name: label if seen.count(label) == 1 else name for name, label in short.items()}
+
+
+def _short(name: str) -> str:
+    """The last part of a path; a training run's `final` folder is called by the run."""
+    path = Path(name)
+    return (path.parent.name if path.name == "final" else path.name) or name
 
 
 def _about(name: str) -> None:

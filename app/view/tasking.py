@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import probes
 from abbie_lens import tasks
 from abbie_lens.errors import AbbieLensError
 from abbie_lens.tasks.base import Task
-from app.view import board, notices, runs
+from app.view import board, notices, runs, sidebar
 from app.view.jobs import Job
 from probes import TaskDepth
 
@@ -33,12 +34,18 @@ class Request:
 
 def own_task(model: str) -> Task | None:
     """The task that a saved model was trained on, as its files tell; None for one of text."""
-    for found in board.described([model]):
+    for found in board.described({model: model}):
         accuracy = found.metrics.get("accuracy") or {}
         settings = accuracy.get("task") or (found.metrics.get("training") or {}).get("task")
         if settings:
             return tasks.decode(settings)
     return None
+
+
+def task_models(names: Sequence[str]) -> list[str]:
+    """What those among `names` that were trained on a task are called."""
+    called = sidebar.labels(list(names))
+    return [called[name] for name in names if own_task(name) is not None]
 
 
 def offered(name: str, own: Task | None) -> Task:

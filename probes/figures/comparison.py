@@ -45,9 +45,16 @@ def draw(result: Comparison, quantities: Sequence[str], *, theme: style.Theme) -
             _line(fig, result, q, run, cell, theme, legend=i == 0)
         _chance(fig, result, q, cell, theme)
         _axes(fig, result, q, cell, narrow=cols > 1)
+        same = [p for p in shown[:i] if result.formulas[p] == result.formulas[q]]
+        if same:
+            # One measure in several panels has one scale.
+            first = shown.index(same[0])
+            fig.update_yaxes(matches="y" if first == 0 else f"y{first + 1}", **cell)
         if alone:
             fig.update_yaxes(title={"text": labels.escape(result.quantities[q])}, **cell)
     style.caption(fig, _caption(result, shown))
+    # Of a single run the subtitle gives the name.
+    fig.update_layout(showlegend=len(result.runs) > 1)
     plot = _ALONE_PX if alone else rows * _PANEL_PX + (rows - 1) * _GAP_PX
     return give_room(fig, plot, legend_lines=_legend_lines(result), panel_titles=not alone)
 
@@ -69,7 +76,7 @@ def _line(
     if result.log[q]:
         # Nothing at or below 0 has a place on the axis.
         value, low, high = (np.where(v > 0, v, np.nan) for v in (value, low, high))
-    look = style.series(run, theme)
+    look = _look(run, theme)
     name = labels.token_label(result.runs[run], _MAX_NAME).replace("·", " ")
     add_band(fig, x, low, high, look["color"], legendgroup=str(run), **cell)
     over_k = result.x_titles[q] == "iteration k"
@@ -84,7 +91,7 @@ def _line(
         line={"color": look["color"], "dash": look["dash"], "width": 2},
         marker={
             # The Head's output stands apart from what iterations made of it.
-            "symbol": [f"{look['symbol']}-open" if over_k and k == 0 else look["symbol"] for k in x],
+            "symbol": [_open(look["symbol"]) if over_k and k == 0 else look["symbol"] for k in x],
             "size": 7,
         },
         customdata=np.stack([low, high], -1),
@@ -93,14 +100,25 @@ def _line(
     )
 
 
+def _open(symbol: str) -> str:
+    return symbol if symbol.endswith("-open") else f"{symbol}-open"
+
+
+def _look(run: int, theme: style.Theme) -> dict[str, Any]:
+    """Colour, dash and marker; where the colours begin anew, dashes are others and markers open."""
+    look, n = style.series(run, theme), len(style.MARKERS)
+    if run < n:
+        return look
+    return look | {
+        "dash": style.DASHES[(run + 2 * (run // n)) % n],
+        "symbol": f"{look['symbol']}-open",
+    }
+
+
 def _hover(result: Comparison, q: int, name: str, interval: bool) -> str:
     x = labels.escape(result.x_titles[q])
     band = "<br>band %{customdata[0]:.3g} … %{customdata[1]:.3g}" if interval else ""
-    return f"<b>{name}</b><br>{x}: %{{x:.4g}}<br>{_escaped(result.quantities[q])}: %{{y:.4g}}{band}<extra></extra>"
-
-
-def _escaped(text: str) -> str:
-    return labels.escape(text)
+    return f"<b>{name}</b><br>{x}: %{{x:.4g}}<br>{labels.escape(result.quantities[q])}: %{{y:.4g}}{band}<extra></extra>"
 
 
 def _chance(
@@ -150,11 +168,16 @@ def _head(result: Comparison, q: int) -> str:
 
 
 def _subtitle(result: Comparison) -> str:
-    n = len(result.runs)
-    many = f"{n} runs" if n > 1 else labels.escape(result.runs[0])
+    n = len(set(result.families)) if result.several_models else 0
+    name = labels.token_label(result.runs[0] if len(result.runs) == 1 else result.model.name, 40)
+    many = name if len(result.runs) == 1 or not result.several_models else f"{len(result.runs)} models"
+    if n > 1:
+        many += f" of {n} loop families"
     if not result.tokens:
         return many
-    # Of several prompts each is the name of its run.
+    if not result.several_models:
+        # Prompts are the names of the runs, in the legend.
+        return f"{many} · r = {result.n_iters}"
     return f"{many} · r = {result.n_iters} · {labels.prompt_label(result.tokens[0], 40)}"
 
 
@@ -168,7 +191,8 @@ def _legend_lines(result: Comparison) -> int:
 def _caption(result: Comparison, shown: Sequence[int]) -> str:
     text = f"{result.band[:1].upper()}{result.band[1:]}."
     if len(shown) == 1:
-        text = f"{result.formulas[shown[0]]}. {text}"
+        formula = result.formulas[shown[0]]
+        text = f"{formula[:1].upper()}{formula[1:]}. {text}"
     if any(result.x_titles[q] == "iteration k" for q in shown):
         text += " Open marker: k = 0, the Head alone."
     if result.counts_differ:

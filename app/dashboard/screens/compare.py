@@ -4,11 +4,11 @@ import streamlit as st
 
 from abbie_lens import halting
 from app.settings import Settings
-from app.view import board, comparing, figures, notices, page, sidebar
+from app.view import board, comparing, figures, notices, page, plain, sidebar
 from app.view.source import LiveSource
 from probes import leaderboard
 
-WHAT = {"all": "All models", "models": "Models on this prompt", "prompts": "Two prompts"}
+WHAT = {"all": "All models", "models": "Several on this prompt", "prompts": "Two prompts"}
 
 page.header(
     "What differs between models, or between prompts?",
@@ -16,50 +16,52 @@ page.header(
 )
 names = sidebar.model_names(Settings.from_env())
 called = sidebar.labels(names)
-first, second, third = st.columns([3, 4, 2], vertical_alignment="bottom")
-what = first.segmented_control(
+models = board.described(called)
+what = st.segmented_control(
     "Compare", list(WHAT), default="all", required=True, key="compare", format_func=WHAT.get,
-    bind="query-params",
+    bind="query-params", label_visibility="collapsed",
 )  # fmt: skip
 
 if what == "all":
-    models = board.described(names)
-    on_text = [m for m in models if m.metrics.get("evaluation")]
-    on_task = [m for m in models if m.metrics.get("accuracy")]
-    kinds = {"text": on_text, "task": on_task}
-    there = [kind for kind, found in kinds.items() if found]
-    measured = there[0] if there else None
-    if len(there) == 2:
-        measured = second.segmented_control(
-            "Measured on", there, default="text", required=True, key="measured",
-            format_func={"text": "Text: NLL", "task": "Tasks: accuracy"}.get, bind="query-params",
-        )  # fmt: skip
-    if measured is None:
+    there = [measure for measure in board.MEASURES if board.measured(models, measure)]
+    if not there:
         notices.notice(
             "No model has measurements",
             "A training run writes them at its end (evaluation.json, or accuracy.json for a task).",
         )
-    else:
-        chart = leaderboard.heldout if measured == "text" else leaderboard.accuracies
-        figures.show(chart(kinds[measured]), f"leaderboard-{measured}", height=470)
-    if models:
-        board.show(models)
-        st.caption(
-            "From the models' own files. Click a column's head to sort by it. An empty cell was not "
-            "measured, or the model refuses that depth; a sparkline ends there."
-        )
+        st.stop()
+    measure = there[0]
+    if len(there) > 1:
+        measure = st.segmented_control(
+            "Measured on", there, default=there[0], required=True, key="measured",
+            format_func=lambda name: board.MEASURES[name][0], bind="query-params",
+            label_visibility="collapsed",
+        )  # fmt: skip
+    chosen = board.measured(models, measure)
+    chart = leaderboard.heldout if measure == "text" else leaderboard.accuracies
+    figures.show(chart(chosen), f"leaderboard-{measure}", height=440)
+    board.show(chosen, measure)
+    others = ", ".join(model.name for model in models if not any(
+        model in board.measured(models, one) for one in board.MEASURES
+    ))  # fmt: skip
+    st.caption(
+        "From the models' own files. Click a column's head to sort. None: not measured at that depth, or "
+        "refused by the model; a sparkline ends there."
+        + (f" Without measurements: {plain.markdown(others)}." if others else "")
+    )
     st.stop()
 
 source = page.source()
 if not isinstance(source, LiveSource):
     notices.notice("A bundle has one model and one prompt", "Close the bundle to compare models.")
     st.stop()
+second, third = st.columns([3, 2], vertical_alignment="bottom")
 look = third.selectbox(
     "Figure", list(comparing.TITLES), format_func=comparing.TITLES.get, key="look",
     bind="query-params",
 )  # fmt: skip
 if what == "models":
-    others = [name for name in names if name != source.model]
+    others = comparing.alike(source.model, names, called)
     chosen = second.multiselect(
         "Beside the sidebar's model", others, default=others[:1], key="beside",
         format_func=called.get, max_selections=comparing.MOST - 1, bind="query-params",
@@ -67,7 +69,7 @@ if what == "models":
     runs = comparing.of_models({name: called[name] for name in [source.model, *chosen]}, source)
     shallow = [name for name, run in runs if run.n_iters < source.n_iters]
     if shallow:
-        st.caption(f"Shown as deep as they go, not to r = {source.n_iters}: {', '.join(shallow)}.")
+        st.caption(f"Shown as deep as they go, not to r = {source.n_iters}: {plain.markdown(', '.join(shallow))}.")
 else:
     text = second.text_input(
         "The other prompt", comparing.PROMPT, key="prompt_b", bind="query-params"

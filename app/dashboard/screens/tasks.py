@@ -3,7 +3,8 @@
 import streamlit as st
 
 from abbie_lens import tasks
-from app.view import examples, figures, notices, page, runs, tasking, thresholds
+from app.settings import Settings
+from app.view import examples, figures, notices, page, runs, sidebar, tasking, thresholds
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
 
@@ -21,9 +22,11 @@ if not isinstance(source, LiveSource):
 runs.model(source.model)  # a folder that is no model is said before anything is chosen
 own, names = tasking.own_task(source.model), list(tasks.TASKS)
 if own is None:
+    fitting = tasking.task_models(sidebar.model_names(Settings.from_env()))
     notices.notice(
         "This model was not trained on a task",
-        "A task has a vocabulary of its own, so it takes a model trained on it. Train a small one in "
+        (f"Of the models in the sidebar, these were: {', '.join(fitting)}.\n\n" if fitting else "")
+        + "A task has a vocabulary of its own, so it takes a model trained on it. Train a small one in "
         f"minutes with\n\n    {tasking.TRAIN}\n\nand open it with abbie-lens app --model FOLDER, where "
         "FOLDER is the one that the command prints at its end. Models of your own can be measured too if "
         "their tokenizer numbers the task's words as the task does.",
