@@ -18,6 +18,8 @@ class ModelInfo:
     trained_n_iters: int
     dtype: str
     """Parameters' dtype, e.g. `float32`."""
+    counts: str = "applications of the Body"
+    """What one iteration is."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -240,6 +240,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             n_params,
             self.cfg.n_iters,
             str(self.dtype).removeprefix("torch."),
+            self.cfg.loop.counts,
         )
 
     def randomized(self, seed: int = 0) -> Self:

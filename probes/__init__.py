@@ -1,6 +1,7 @@
 """Analyses of iterative models: each returns a frozen result with a table, a figure and a file."""
 
 from probes import bundle
+from probes.comparison import Comparison
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
@@ -9,10 +10,13 @@ from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled
 from probes.result import Result
+from probes.task_depth import TaskDepth, task_depth
+from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
 
 __all__ = [
     "Cancelled",
+    "Comparison",
     "EvalScores",
     "FixedPoint",
     "Halting",
@@ -21,6 +25,8 @@ __all__ = [
     "Lens",
     "LinearProbes",
     "Result",
+    "TaskDepth",
+    "TaskExits",
     "Trajectories",
     "bundle",
     "eval_scores",
@@ -28,5 +34,6 @@ __all__ = [
     "halting",
     "lens",
     "linear",
+    "task_depth",
     "trajectories",
 ]

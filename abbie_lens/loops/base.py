@@ -61,6 +61,8 @@ class LoopFamily:
     """Whether h_0 is drawn at random, so that `initial_state=` and `seed=` mean something."""
     unrolls: ClassVar[bool] = True
     """Whether r iterations are a plain transformer of N_h + r N_b + N_t blocks, however they are joined."""
+    counts: ClassVar[str] = "applications of the Body"
+    """What n_iters counts, in words: axes that families share are read by it."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Fields of `training.Recipe` in which the family's own training differs from the usual one."""
 

@@ -31,6 +31,7 @@ class Ponder(LoopFamily):
 
     family: ClassVar[str] = "ponder"
     unrolls: ClassVar[bool] = False
+    counts: ClassVar[str] = "feedback updates, each one more pass of the whole stack"
 
     top_k: int | None = None
     """Tokens mixed in a feedback; None mixes the whole vocabulary."""

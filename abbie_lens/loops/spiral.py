@@ -42,6 +42,7 @@ class Spiral(LoopFamily):
 
     family: ClassVar[str] = "spiral"
     unrolls: ClassVar[bool] = False
+    counts: ClassVar[str] = "entries of the schedule, applications of the Body to chunks of tokens"
 
     schedule: tuple[int, ...] = (4, 2, 1)
     """Tokens a chunk, loop by loop."""

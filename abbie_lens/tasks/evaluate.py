@@ -107,7 +107,7 @@ def accuracy(
             raise InputError(f"{argument}={value!r}: expected an integer >= 1.")
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence!r}: expected a number between 0 and 1.")
-    _fits(model, task)
+    check_fits(model, task)
     tallies = [Tally(len(depths)) for _ in difficulties]
     refused: set[int] = set()
     was_training = model.training
@@ -212,7 +212,7 @@ def _depths(n_iters: Sequence[int]) -> tuple[int, ...]:
     return tuple(map(int, depths))
 
 
-def _fits(model: Any, task: Task) -> None:
+def check_fits(model: Any, task: Task) -> None:
     """Raise InputError where the model was not made for the task's words or length."""
     cfg, tokenizer = model.cfg, model.tokenizer
     if cfg.d_vocab < task.d_vocab or cfg.n_ctx < task.n_ctx:

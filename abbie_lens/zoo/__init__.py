@@ -16,7 +16,15 @@ from typing import Any
 
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError, nearest
-from abbie_lens.files.layout import CARD, EVALUATION, METRICS, WEIGHTS, is_model_folder, read_config
+from abbie_lens.files.layout import (
+    ACCURACY,
+    CARD,
+    EVALUATION,
+    METRICS,
+    WEIGHTS,
+    is_model_folder,
+    read_config,
+)
 from abbie_lens.files.weights import stored_shapes
 
 DEFAULT = "abbie-d-novels"
@@ -27,7 +35,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class ZooModel:
-    """What a bundled model's own files say about it."""
+    """What the files of a bundled model, or of any saved one, say about it."""
 
     name: str
     path: Path
@@ -37,7 +45,8 @@ class ZooModel:
     n_bytes: int
     """Size of the weight file."""
     metrics: dict[str, Any]
-    """metrics.json, with a training run's evaluation.json under `evaluation`; empty if neither is there."""
+    """metrics.json, with what a training run measured at its end: evaluation.json (text) under `evaluation`,
+    accuracy.json (a task) under `accuracy`; empty if none is there."""
     card: str
     """Text of README.md; empty if there is none."""
 
@@ -57,17 +66,22 @@ def path(name: str) -> Path:
 
 def describe(name: str) -> ZooModel:
     """What the files of a bundled model say, without loading its weights. Errors: InputError."""
-    folder = path(name)
+    return describe_folder(path(name))
+
+
+def describe_folder(folder: Path, name: str | None = None) -> ZooModel:
+    """The same of any saved model; `name` is the folder's if None. Errors: CheckpointError."""
     shapes = stored_shapes(folder / WEIGHTS)
-    metrics, evaluation = _read_json(folder / METRICS), _read_json(folder / EVALUATION)
+    measured = {"evaluation": _read_json(folder / EVALUATION)}
+    measured["accuracy"] = _read_json(folder / ACCURACY)
     card = folder / CARD
     return ZooModel(
-        name=name,
+        name=folder.name if name is None else name,
         path=folder,
         config=read_config(folder)[0],
         n_params=sum(map(prod, shapes.values())),
         n_bytes=(folder / WEIGHTS).stat().st_size,
-        metrics=metrics | ({"evaluation": evaluation} if evaluation else {}),
+        metrics=_read_json(folder / METRICS) | {k: v for k, v in measured.items() if v},
         card=card.read_text("utf-8") if card.is_file() else "",
     )
 

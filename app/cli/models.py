@@ -15,7 +15,7 @@ def command(
     loops: Annotated[bool, typer.Option("--loops", help="List the loop families instead.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """List the bundled models with their sizes and held-out losses by depth r, or the loop families."""
+    """List the bundled models: sizes, held-out loss or accuracy on a task by depth r; or the loop families."""
     if loops:
         return _print_loops(json_output)
     from abbie_lens import zoo
@@ -57,32 +57,98 @@ def _row(model: ZooModel) -> dict[str, Any]:
         "trained_n_iters": model.config.n_iters,
         "n_ctx": model.config.n_ctx,
         "heldout_nll": {str(r): value for r, value in nll.items()},
+        "accuracy": _accuracy(model),
         "path": str(model.path),
     }
 
 
+def _accuracy(model: ZooModel) -> dict[str, Any] | None:
+    """Mean accuracy at each r over the difficulties of the training, and over harder ones; None without a task."""
+    if not (stored := model.metrics.get("accuracy")):
+        return None
+    import math
+
+    from abbie_lens import tasks
+    from abbie_lens.tasks.evaluate import TaskEvaluation
+    from probes.leaderboard import by_range
+
+    evaluation = TaskEvaluation.from_dict(stored)
+    means = {
+        name: {
+            str(r): None if math.isnan(value) else float(value)
+            for r, value in zip(evaluation.n_iters, curve.value, strict=True)
+        }
+        for name, curve in zip(("trained", "beyond"), by_range(evaluation), strict=True)
+    }
+    return {
+        "task": evaluation.task["task"],
+        "chance": evaluation.chance,
+        "trained_difficulty": list(tasks.decode(evaluation.task).train_difficulty),
+        "tested_difficulty": [min(evaluation.difficulty), max(evaluation.difficulty)],
+        **means,
+    }
+
+
 def _print(rows: list[dict[str, Any]]) -> None:
+    on_task = [row for row in rows if row["accuracy"]]
+    on_text = [row for row in rows if not row["accuracy"]]
+    if on_text:
+        depths = sorted({int(r) for row in on_text for r in row["heldout_nll"]})
+        _table(
+            on_text,
+            {f"NLL r={r}": [row["heldout_nll"].get(str(r)) for row in on_text] for r in depths},
+        )
+        typer.echo("NLL: held-out nats per token after r iterations; lower is better.")
+    if on_task:
+        parts = [(row, part) for row in on_task for part in ("trained", "beyond")]
+        found = [(row["accuracy"], part) for row, part in parts]
+        depths = sorted({int(r) for a, part in found for r in a[part]})
+        columns: dict[str, list[Any]] = {
+            "task": [a["task"] for a, _ in found],
+            "chance": [a["chance"] for a, _ in found],
+            "asked": [_asked(a, part) for a, part in found],
+            **{f"acc. r={r}": [a[part].get(str(r)) for a, part in found] for r in depths},
+        }
+        _table([row for row, _ in parts], columns)
+        typer.echo(
+            "Accuracy after r iterations, mean over the numbers of steps asked for; empty where the "
+            "model refuses r. Harder: beyond those of the training."
+        )
+
+
+def _asked(accuracy: dict[str, Any], part: str) -> str:
+    (low, high), hardest = accuracy["trained_difficulty"], accuracy["tested_difficulty"][1]
+    if part == "trained":
+        return f"{low}–{high} steps"
+    return f"harder, {high + 1}–{hardest}" if hardest > high else "nothing harder"
+
+
+def _table(rows: list[dict[str, Any]], columns: dict[str, list[Any]]) -> None:
+    """Who the models are, and `columns` of what they reached: text, numbers, None."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    depths = sorted({int(r) for row in rows for r in row["heldout_nll"]})
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     table.add_column("loop", no_wrap=True)
-    for name in ("parameters", "file", "trained r", *(f"NLL r={r}" for r in depths)):
+    for name in ("parameters", "file", "trained r", *columns):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        losses = [row["heldout_nll"].get(str(r)) for r in depths]
+    for i, row in enumerate(rows):
         table.add_row(
             row["name"],
             row["family"],
             f"{row['n_params'] / 1e6:.2f}M",
             f"{row['bytes'] / 2**20:.1f} MiB",
             str(row["trained_n_iters"]),
-            *("" if loss is None else f"{loss:.3f}" for loss in losses),
+            *(_cell(values[i]) for values in columns.values()),
         )
     # Not cut to the width of a pipe, where no one would see that columns are missing.
     console = Console()
     Console(width=None if console.is_terminal else 200).print(table)
-    typer.echo("NLL: held-out nats per token after r iterations; lower is better.")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

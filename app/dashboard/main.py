@@ -16,6 +16,7 @@ PAGES = [
     st.Page("screens/trajectories.py", title="Trajectories", icon=":material/timeline:"),
     st.Page("screens/halting.py", title="Halting", icon=":material/pan_tool:"),
     st.Page("screens/probes.py", title="Probes", icon=":material/biotech:"),
+    st.Page("screens/tasks.py", title="Tasks", icon=":material/checklist:"),
     st.Page("screens/compare.py", title="Compare", icon=":material/compare:"),
     st.Page("screens/export.py", title="Export", icon=":material/ios_share:"),
 ]

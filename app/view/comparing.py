@@ -1,27 +1,38 @@
-"""Two sources side by side: one analysis, one look, shared scales, and the numbers of both."""
+"""Several runs on one page: laid over each other in one figure, or side by side on shared scales."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from abbie_lens.errors import AbbieLensError
 from app import summary
-from app.view import downloads, figures, plain, scales
+from app.view import board, downloads, figures, notices, plain, runs, scales
 from app.view.source import LiveSource
-from probes import Result
+from probes import Comparison, Result, overlays
 from probes.figures import labels
 
 PROMPT = "He shut the door, and they walked together down the road to the village without a word"
+MOST = 7
+"""Runs that colours, dashes and markers tell apart."""
 HEIGHT = 390
 WIDTH = 420
 """About what one side has at 1440 pixels; the grid shortens its cell texts to it."""
 _SUBTITLE_ENDS, _LEGEND_LINE = 78, 20
 """Pixels from the top edge to below two lines of subtitle; height of a legend's line."""
+
+Runs = Sequence[tuple[str, LiveSource]]
+"""What tells a run apart (a model's name, a prompt), and where its results come from."""
+OVERLAYS: dict[str, tuple[str, str]] = {
+    "losses": ("Loss and entropy by iteration", "lens"),
+    "distances": ("Fixed-point distances", "fixed_point"),
+    "frontier": ("Halting: depth against quality", "halting"),
+}
 
 
 def _alone(fixed: Any) -> Any:
@@ -31,38 +42,82 @@ def _alone(fixed: Any) -> Any:
 
 Prepare = Callable[[Any], Result]
 LOOKS: dict[str, tuple[str, str, Prepare, dict[str, Any]]] = {
-    "loss": ("Loss by depth", "halting", lambda h: h.sweep("kl"), {"metric": "nll"}),
     "lens": ("Lens", "lens", lambda lens: lens, {"width": WIDTH}),
     "direction": (
         "Direction step", "fixed_point", _alone, {"view": "tokens", "metric": "direction"},
     ),
-    "norm": ("Norm of the state", "fixed_point", _alone, {"view": "norm"}),
     "halting": ("Exit steps, KL rule", "halting", lambda h: h.at("kl"), {"view": "map"}),
     "paths": ("Trajectories", "trajectories", lambda t: t, {"view": "paths", "n_pairs": 1}),
 }  # fmt: skip
+TITLES = {name: title for name, (title, *_) in (OVERLAYS | LOOKS).items()}
 
 
-def show(left: LiveSource, right: LiveSource, look: str) -> None:
-    """The chosen figure for both sides, its downloads, and a table of both runs' numbers."""
-    title, kind, prepare, view = LOOKS[look]
-    results = [prepare(side.result(kind)) for side in (left, right)]
-    drawn = [half(result, theme=figures.theme(), **view) for result in results]
+def alike(model: str, names: Sequence[str], called: dict[str, str]) -> list[str]:
+    """The other models, those with as large a vocabulary first: their losses can be compared."""
+    sizes = {m.name: m.config.d_vocab for m in board.described(called)}
+    size = {name: sizes.get(name, sizes.get(called[name])) for name in names}
+    others = [name for name in names if name != model]
+    return sorted(others, key=lambda name: size[name] != size[model])
+
+
+def of_models(names: dict[str, str], source: LiveSource) -> list[tuple[str, LiveSource]]:
+    """A run of the sidebar's prompt for each model (address -> name); at most as deep as the model goes."""
+    return [
+        (name, LiveSource(model, source.text, min(source.n_iters, runs.deepest(model) or 10**6)))
+        for model, name in names.items()
+    ]
+
+
+def show(chosen: Runs, look: str, rule: str = "kl") -> None:
+    """The chosen figure of all runs, its downloads, and a table of their numbers.
+
+    A run that is refused is said so, and left out.
+    """
+    kind = (OVERLAYS | LOOKS)[look][1]
+    there = []
+    for name, source in chosen:
+        with notices.calm(f"Left out: {plain.markdown(name)}", key=f"notice-{len(there)}"):
+            there.append((name, source, source.result(kind)))
+    if not there:
+        return
+    results = [(name, result) for name, _, result in there]
+    if look in OVERLAYS:
+        figures.show(overlay(results, look, rule), f"compare-{look}")
+    else:
+        _side_by_side(results, look)
+    st.dataframe(numbers([(name, source) for name, source, _ in there]), hide_index=True,
+                 row_height=26)  # fmt: skip
+
+
+def overlay(results: Sequence[tuple[str, Any]], look: str, rule: str) -> Comparison:
+    """One figure of all runs."""
+    if look == "distances":
+        return overlays.distances(results)
+    return overlays.losses(results) if look == "losses" else overlays.halting(results, rule)
+
+
+def _side_by_side(results: Sequence[tuple[str, Any]], look: str) -> None:
+    title, _, prepare, view = LOOKS[look]
+    prepared = [prepare(result) for _, result in results]
+    drawn = [half(result, theme=figures.theme(), **view) for result in prepared]
     scales.share(*drawn)
     level(*drawn)
-    for column, name, result, figure in zip(
-        st.columns(2), ("left", "right"), results, drawn, strict=True
-    ):
-        with column:
-            figures.draw(figure, f"compare-{name}", f"{title}, {name}")
-            downloads.buttons(result, f"{look}-{name}")
-    st.caption(plain.markdown(results[0].formula))
-    st.dataframe(numbers(left, right), hide_index=True, row_height=26)
+    columns = st.columns(2)
+    for i, (result, figure) in enumerate(zip(prepared, drawn, strict=True)):
+        with columns[i % 2]:
+            figures.draw(figure, f"compare-{look}-{i}", f"{title}, {results[i][0]}")
+            downloads.buttons(result, f"{look}-{i + 1}")
+    st.caption(plain.markdown(prepared[0].formula))
+    differing = {result.model.counts: name for name, result in results}
+    if len(differing) > 1:
+        told = "; ".join(f"{name}: {count}" for count, name in differing.items())
+        st.caption(plain.markdown(f"One iteration is not the same in all. {told}."))
 
 
 def half(result: Result, **view: Any) -> go.Figure:
     """The result's figure for half a page: lower, a subtitle of two short lines, and no caption.
 
-    The caption is set for a whole page; the formula stands below both figures.
+    The caption is set for a whole page; the formula stands below the figures.
     """
     figure = result.figure(**view)
     name, prompt = (
@@ -77,7 +132,7 @@ def half(result: Result, **view: Any) -> go.Figure:
 
 
 def level(*drawn: go.Figure) -> None:
-    """Begin the plots of both sides at one height, below the longer of their legends."""
+    """Begin the plots of all figures at one height, below the longest of their legends."""
     lines = max(map(_legend_lines, drawn))
     if not lines:
         return
@@ -96,14 +151,18 @@ def _legend_lines(figure: go.Figure) -> int:
     return len(named) if shown and figure.layout.legend.x == 0 else 0
 
 
-def numbers(left: LiveSource, right: LiveSource) -> dict[str, list[str]]:
-    """The same numbers of both sides, as a table of three columns."""
-    sides = [_numbers(side) for side in (left, right)]
-    return {
-        "": list(sides[0]),
-        f"left: {plain.token(Path(left.model).name, 60)}": list(sides[0].values()),
-        f"right: {plain.token(Path(right.model).name, 60)}": list(sides[1].values()),
-    }
+def numbers(chosen: Runs) -> dict[str, list[str]]:
+    """The same numbers of every run, a row each; what a run refuses stays empty."""
+    table: dict[str, list[str]] = {"": [plain.token(Path(name).name, 60) for name, _ in chosen]}
+    rows = []
+    for _, source in chosen:
+        try:
+            rows.append(_numbers(source))
+        except AbbieLensError:
+            rows.append({})
+    for column in dict.fromkeys(column for row in rows for column in row):
+        table[column] = [row.get(column, "") for row in rows]
+    return table
 
 
 def _numbers(side: LiveSource) -> dict[str, str]:
@@ -112,8 +171,9 @@ def _numbers(side: LiveSource) -> dict[str, str]:
     top = summary.prediction(lens)[:1]
     outcome = halting.at("kl")
     return {
+        "r": str(lens.n_iters),
         "next token": ", ".join(f"{plain.token(t['token'])} ({t['probability']:.3f})" for t in top),
-        f"NLL at r = {lens.n_iters} (nats)": f"{summary.nll(lens)[-1]:.3f}",
+        "NLL at r (nats)": f"{summary.nll(lens)[-1]:.3f}",
         **{f"last {metric} step": f"{run['trained']:.3g}" for metric, run in steps.items()},
         "mean exit step (KL rule)": f"{outcome.mean_steps:.2f}",
     }

@@ -18,9 +18,9 @@ def notice(title: str, message: str, key: str = "notice") -> None:
 
 
 @contextmanager
-def calm(title: str = "This cannot be run as asked") -> Iterator[None]:
+def calm(title: str = "This cannot be run as asked", key: str = "notice") -> Iterator[None]:
     """Show an error of ours as a notice and go on with what comes after the block."""
     try:
         yield
     except AbbieLensError as error:
-        notice(title, str(error))
+        notice(title, str(error), key)

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 import abbie_lens
-from abbie_lens.errors import InputError
+from abbie_lens.errors import AbbieLensError, InputError
 from app import exporting
 from probes import Result
 
@@ -17,6 +17,19 @@ from probes import Result
 def model(name: str) -> Any:
     """The model called `name` (bundled name, folder or hub id), loaded once for all visitors."""
     return _load(name, _stamp(name))[0]
+
+
+def checkpoint(name: str) -> tuple[str, str]:
+    """What tells the runs of the model called `name` from those of another, or of the same name before."""
+    return _load(name, _stamp(name))[1]
+
+
+def deepest(name: str) -> int | None:
+    """Most iterations that the model called `name` takes; None where any number does, or it cannot be loaded."""
+    try:
+        return model(name).cfg.loop.max_depth
+    except AbbieLensError:
+        return None
 
 
 def analysis(kind: str, name: str, text: str, n_iters: int, /, **options: Any) -> Result:

@@ -1,7 +1,8 @@
-"""Two figures of one kind side by side: the same axes and colours, so that they can be compared by eye."""
+"""Figures of one kind side by side: the same axes and colours, so that they can be compared by eye."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,15 @@ import plotly.graph_objects as go
 from probes.figures.grid import log_ticks
 
 
-def share(first: go.Figure, second: go.Figure) -> None:
-    """Give both figures the union of their value axes and colour ranges; token axes stay their own."""
-    for name in _axes(first) & _axes(second):
-        if any(figure.layout[name].ticktext is not None for figure in (first, second)):
+def share(*drawn: go.Figure) -> None:
+    """Give all figures the union of their value axes and colour ranges; token axes stay their own."""
+    for name in set.intersection(*map(_axes, drawn)):
+        if any(figure.layout[name].ticktext is not None for figure in drawn):
             continue  # tokens: the prompts may differ
-        spans = [_span(figure, name) for figure in (first, second)]
-        _both(first, second, name, spans)
-    # Only those with a colour bar: beside them lie layers that one of two prompts may not need.
-    for one, other in zip(_scaled(first), _scaled(second), strict=False):
-        _share_colours(one, other)
+        _union(drawn, name, [_span(figure, name) for figure in drawn])
+    # Only those with a colour bar: beside them lie layers that one of the prompts may not need.
+    for grids in zip(*map(_scaled, drawn), strict=False):
+        _share_colours(grids)
 
 
 def _scaled(figure: go.Figure) -> list[go.Heatmap]:
@@ -52,26 +52,26 @@ def _span(figure: go.Figure, name: str) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _both(first: go.Figure, second: go.Figure, name: str, spans: list[Any]) -> None:
+def _union(drawn: Sequence[go.Figure], name: str, spans: list[Any]) -> None:
     known = [span for span in spans if span is not None]
     if known:
         union = [min(low for low, _ in known), max(high for _, high in known)]
-        for figure in (first, second):
+        for figure in drawn:
             figure.layout[name].range = union
 
 
-def _share_colours(one: go.Heatmap, other: go.Heatmap) -> None:
-    values = np.concatenate([_numbers(one.z), _numbers(other.z)])
-    lows = [x.zmin for x in (one, other) if x.zmin is not None]
-    highs = [x.zmax for x in (one, other) if x.zmax is not None]
+def _share_colours(grids: Sequence[go.Heatmap]) -> None:
+    values = np.concatenate([_numbers(grid.z) for grid in grids])
+    lows = [grid.zmin for grid in grids if grid.zmin is not None]
+    highs = [grid.zmax for grid in grids if grid.zmax is not None]
     if not values.size:
         return
     low = min(lows) if lows else float(values.min())
     high = max(highs) if highs else float(values.max())
-    for trace in (one, other):
-        trace.update(zmin=low, zmax=high)
-        if trace.colorbar.tickvals is not None:
-            trace.colorbar.update(log_ticks(low, high))
+    for grid in grids:
+        grid.update(zmin=low, zmax=high)
+        if grid.colorbar.tickvals is not None:
+            grid.colorbar.update(log_ticks(low, high))
 
 
 def _numbers(values: Any) -> np.ndarray:

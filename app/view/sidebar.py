@@ -36,12 +36,27 @@ def controls(settings: Settings) -> Source | None:
         "Prompt", PROMPT, key="prompt", bind="query-params", height=118,
         help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
     )  # fmt: skip
-    n_iters = st.slider(
-        "Iterations r", 1, MAX_ITERS, DEFAULT_ITERS, key="r", bind="query-params",
-        help="How many times the Body is applied to every token before the Tail reads the state.",
-    )  # fmt: skip
+    n_iters = _depth(runs.deepest(name))
     _about(name)
     return LiveSource(name, text or "", n_iters)
+
+
+def _depth(deepest: int | None) -> int:
+    """The slider of r, as far as the model goes."""
+    most = min(MAX_ITERS, deepest or MAX_ITERS)
+    if most == 1:
+        st.caption("Iterations r = 1: this model has no more.")
+        return 1
+    if st.session_state.get("r", 0) > most:
+        # Chosen for a model that goes deeper.
+        st.session_state["r"] = most
+    asked = st.slider(
+        "Iterations r", 1, most, min(DEFAULT_ITERS, most), key="r", bind="query-params",
+        help="How many times the Body is applied to every token before the Tail reads the state.",
+    )  # fmt: skip
+    if most < MAX_ITERS:
+        st.caption(f"This model refuses more than {most} iterations.")
+    return asked
 
 
 def model_names(settings: Settings) -> list[str]:
@@ -52,9 +67,15 @@ def model_names(settings: Settings) -> list[str]:
 
 def labels(names: list[str]) -> dict[str, str]:
     """What each model is called on screen and in the address: a folder by its last part, if that is clear."""
-    short = {name: Path(name).name or name for name in names}
+    short = {name: _short(name) for name in names}
     seen = list(short.values())
     return {name: label if seen.count(label) == 1 else name for name, label in short.items()}
+
+
+def _short(name: str) -> str:
+    """The last part of a path; a training run's `final` folder is called by the run."""
+    path = Path(name)
+    return (path.parent.name if path.name == "final" else path.name) or name
 
 
 def _about(name: str) -> None:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError, nearest
 from probes.figures import labels, style
+from probes.figures.bands import add_band
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -105,22 +106,7 @@ def _curve(
     first: bool,
 ) -> None:
     r, low, high = result.depths, result.low[i], result.high[i]
-    # Runs of depths without a gap: a band must not cross a depth that the loop refuses.
-    for run in _runs(np.isfinite(low) & np.isfinite(high)):
-        if len(run) > 1:
-            fig.add_scatter(
-                x=np.concatenate([r[run], r[run][::-1]]),
-                y=np.concatenate([high[run], low[run][::-1]]),
-                fill="toself",
-                fillcolor=style.rgba(look["color"], 0.15),
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=name,
-                row=row,
-                col=1,
-            )
+    add_band(fig, r, low, high, look["color"], legendgroup=name, row=row, col=1)
     fig.add_scatter(
         x=r,
         y=result.value[i],
@@ -136,12 +122,6 @@ def _curve(
         row=row,
         col=1,
     )
-
-
-def _runs(there: np.ndarray) -> list[np.ndarray]:
-    """Indices of consecutive True values, a run each."""
-    index = np.flatnonzero(there)
-    return [run for run in np.split(index, np.flatnonzero(np.diff(index) > 1) + 1) if len(run)]
 
 
 def _chance(

@@ -20,6 +20,7 @@ PAGES = [
     "trajectories",
     "halting",
     "probes",
+    "tasks",
     "compare",
     "export",
 ]
