@@ -95,7 +95,7 @@ def _line(
             "size": 7,
         },
         customdata=np.stack([low, high], -1),
-        hovertemplate=_hover(result, q, name, np.isfinite(low).any()),
+        hovertemplate=_hover(result, q, name, bool(np.isfinite(low).any())),
         **cell,
     )
 

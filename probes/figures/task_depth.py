@@ -157,7 +157,7 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     colors = sample_colorscale("Cividis", list(points), colortype="tuple")
     hardest = result.trained_difficulty[1]
     for i, steps in enumerate(result.difficulty):
-        color = "#" + "".join(f"{round(255 * part):02x}" for part in colors[i])
+        color = "#" + "".join(f"{round(255 * float(part)):02x}" for part in colors[i])
         name = _counted(steps)
         add_band(fig, result.depths, result.low[:, i], result.high[:, i], color, alpha=0.12)
         fig.add_scatter(
