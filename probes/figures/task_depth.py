@@ -39,9 +39,7 @@ def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy as cells, needed steps across, iterations upward; random weights beside on the same scale."""
     sides = [("trained weights", result.accuracy, result.low, result.high)]
     if np.isfinite(result.control).any():
-        sides.append(
-            ("random weights", result.control, result.control_low, result.control_high)
-        )
+        sides.append(("random weights", result.control, result.control_low, result.control_high))
     fig = style.new_figure(
         "Accuracy by needed steps and iterations",
         subtitle(result, result.task["task"]),
@@ -138,7 +136,9 @@ def _grid_caption(result: TaskDepth) -> str:
     low, high = result.trained_difficulty
     n = int(result.n.min())
     text = f"{result.formula[:1].upper()}{result.formula[1:]}; one step is {result.steps}. "
-    text += f"{n} answers or more a column, the same in all cells; trained on {low} to {high} steps. "
+    text += (
+        f"{n} answers or more a column, the same in all cells; trained on {low} to {high} steps. "
+    )
     text += f"One iteration is one of the {result.model.counts}. "
     text += f"Chance {result.chance:.3f}; hover for {result.confidence:.0%} intervals."
     refused = result.depths[np.isnan(result.accuracy).all(1)]
@@ -196,7 +196,9 @@ def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figu
     where = every[:MAX_ANSWERS]
     right = result.right[:, batch, where]
     names = _names(result)
-    said = [[names.get(int(i), "?") for i in row] for row in result.replay.prediction[:, batch, where]]
+    said = [
+        [names.get(int(i), "?") for i in row] for row in result.replay.prediction[:, batch, where]
+    ]
     fig = style.new_figure(
         "The model's answers after k iterations", subtitle(result, result.task["task"]), theme=theme
     )
@@ -204,7 +206,10 @@ def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figu
     good, bad = colors.categories[0], colors.categories[1]
     # Signs beside the colours: they must be told apart without them.
     text = [
-        [f"{'✓' if ok else '✗'} {labels.token_label(word, 6)}" for ok, word in zip(*line, strict=True)]
+        [
+            f"{'✓' if ok else '✗'} {labels.token_label(word, 6)}"
+            for ok, word in zip(*line, strict=True)
+        ]
         for line in zip(right, said, strict=True)
     ]
     hover = [

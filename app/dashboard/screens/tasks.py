@@ -8,7 +8,12 @@ from app.view import examples, figures, notices, page, runs, sidebar, tasking, t
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
 
-VIEWS = {"grid": "Steps × iterations", "curves": "Against r", "exits": "Exit steps", "answers": "Examples"}
+VIEWS = {
+    "grid": "Steps × iterations",
+    "curves": "Against r",
+    "exits": "Exit steps",
+    "answers": "Examples",
+}
 DEPTHS = (1, 2, 4, 6, 8, 12, 16, 24, 32)
 
 page.header(
@@ -57,7 +62,9 @@ n_answers = fourth.selectbox(
 asked = tasking.request(source.model, task, difficulty, n_iters, n_answers)
 fifth.button("Measure", type="primary", icon=":material/play_arrow:", key="task_start",
              on_click=tasking.start, args=(asked,), width="stretch")  # fmt: skip
-st.caption(f"{task.asks[:1].upper()}{task.asks[1:]}; one step is {task.steps}. Chance {task.chance:.3f}.")
+st.caption(
+    f"{task.asks[:1].upper()}{task.asks[1:]}; one step is {task.steps}. Chance {task.chance:.3f}."
+)
 
 result = tasking.outcome(asked)
 if result is None:
