@@ -105,9 +105,7 @@ class Comparison(Result):
             }
         )
 
-    def figure(
-        self, *, theme: str = "light", quantities: Sequence[str] | None = None
-    ) -> go.Figure:
+    def figure(self, *, theme: str = "light", quantities: Sequence[str] | None = None) -> go.Figure:
         """One panel a quantity (all of them if None), one line and band a run."""
         from probes.figures import comparison as figures
 

@@ -25,7 +25,9 @@ def heldout(models: Sequence[ZooModel]) -> Comparison:
         raise InputError("models: none has a held-out loss (evaluation.json).")
     evaluations = [m.metrics["evaluation"] for m in there]
     curves = [
-        Curve(*(numbers(e.get(name), len(e["n_iters"])) for name in ("n_iters", "nll", "low", "high")))
+        Curve(
+            *(numbers(e.get(name), len(e["n_iters"])) for name in ("n_iters", "nll", "low", "high"))
+        )
         for e in evaluations
     ]
     quantity = Quantity("Held-out NLL (nats per token)", "lower is better", "iterations r")
@@ -94,7 +96,9 @@ def _mean(evaluation: TaskEvaluation, chosen: np.ndarray) -> Curve:
 def _refusals(models: Sequence[ZooModel], curves: Sequence[Curve]) -> list[str]:
     notes = []
     for model, curve in zip(models, curves, strict=True):
-        refused = [f"{r:g}" for r, value in zip(curve.x, curve.value, strict=True) if np.isnan(value)]
+        refused = [
+            f"{r:g}" for r, value in zip(curve.x, curve.value, strict=True) if np.isnan(value)
+        ]
         if refused:
             notes.append(f"{model.name} refuses r = {', '.join(refused)}: a gap.")
     return notes

@@ -38,7 +38,9 @@ def losses(runs: Sequence[tuple[str, Lens]]) -> Comparison:
         (quantity, [_means(take(lens), _scored(lens)) for _, lens in runs])
         for quantity, take in quantities
     ]
-    text = "mean over the prompt's tokens that have a next one, band 95% bootstrap over those tokens"
+    text = (
+        "mean over the prompt's tokens that have a next one, band 95% bootstrap over those tokens"
+    )
     return _of(runs, f"Read-out after k iterations · {runs[0][1].label}", panels, text)
 
 

@@ -67,7 +67,9 @@ class TaskExits(Result):
 
         names = ("row", "position", "needed", "exit_step", "fired", "right")
         frame = pd.DataFrame({name: getattr(self, name) for name in names})
-        frame["token"] = [self.tokens[b][p + 1] for b, p in zip(self.row, self.position, strict=True)]
+        frame["token"] = [
+            self.tokens[b][p + 1] for b, p in zip(self.row, self.position, strict=True)
+        ]
         frame["exit_step_random_weights"] = np.where(self.control < 0, np.nan, self.control)
         return frame.assign(rule=self.rule["name"], threshold=self.threshold)
 

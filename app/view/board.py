@@ -100,4 +100,6 @@ def show(models: Sequence[ZooModel], measure: str) -> None:
             )
         elif "r=" in name or name == "chance":
             config[name] = column.NumberColumn(name, format="%.3f")
-    st.dataframe(table, hide_index=True, column_config=config, row_height=30, key=f"board-{measure}")
+    st.dataframe(
+        table, hide_index=True, column_config=config, row_height=30, key=f"board-{measure}"
+    )

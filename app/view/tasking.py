@@ -121,7 +121,9 @@ def outcome(asked: Request) -> TaskDepth | None:
     if job.error is not None:
         raise job.error
     if before != asked:
-        st.caption(":material/history: Shown is the last run; the choices above have changed since.")
+        st.caption(
+            ":material/history: Shown is the last run; the choices above have changed since."
+        )
     return job.result
 
 

@@ -95,7 +95,7 @@ def _line(
             "size": 7,
         },
         customdata=np.stack([low, high], -1),
-        hovertemplate=_hover(result, q, name, np.isfinite(low).any()),
+        hovertemplate=_hover(result, q, name, bool(np.isfinite(low).any())),
         **cell,
     )
 
@@ -136,7 +136,9 @@ def _chance(
         )
 
 
-def _axes(fig: go.Figure, result: Comparison, q: int, cell: dict[str, Any], *, narrow: bool) -> None:
+def _axes(
+    fig: go.Figure, result: Comparison, q: int, cell: dict[str, Any], *, narrow: bool
+) -> None:
     x = result.x[q][np.isfinite(result.x[q])]
     if not x.size:
         return
@@ -159,7 +161,12 @@ def _decades(values: np.ndarray) -> dict[str, Any]:
     logs = np.log10(values[np.isfinite(values) & (values > 0)])
     span = float(np.ptp(logs)) if logs.size else 0.0
     if span < 2:
-        return {"type": "log", "nticks": 5, "dtick": "D2" if span > 0.8 else None, "tickformat": "~g"}
+        return {
+            "type": "log",
+            "nticks": 5,
+            "dtick": "D2" if span > 0.8 else None,
+            "tickformat": "~g",
+        }
     return {"type": "log", "dtick": int(np.ceil(span / 5)), "exponentformat": "power"}
 
 
@@ -170,7 +177,9 @@ def _head(result: Comparison, q: int) -> str:
 def _subtitle(result: Comparison) -> str:
     n = len(set(result.families)) if result.several_models else 0
     name = labels.token_label(result.runs[0] if len(result.runs) == 1 else result.model.name, 40)
-    many = name if len(result.runs) == 1 or not result.several_models else f"{len(result.runs)} models"
+    many = (
+        name if len(result.runs) == 1 or not result.several_models else f"{len(result.runs)} models"
+    )
     if n > 1:
         many += f" of {n} loop families"
     if not result.tokens:

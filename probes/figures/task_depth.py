@@ -39,9 +39,7 @@ def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy as cells, needed steps across, iterations upward; random weights beside on the same scale."""
     sides = [("trained weights", result.accuracy, result.low, result.high)]
     if np.isfinite(result.control).any():
-        sides.append(
-            ("random weights", result.control, result.control_low, result.control_high)
-        )
+        sides.append(("random weights", result.control, result.control_low, result.control_high))
     fig = style.new_figure(
         "Accuracy by needed steps and iterations",
         subtitle(result, result.task["task"]),
@@ -61,7 +59,7 @@ def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
             title="iterations r" if col == 1 else None, max_ticks=9,
         )  # fmt: skip
         fig.update_xaxes(
-            title={"text": "steps that the answer needs"}, dtick=1, tickangle=0, zeroline=False,
+            title={"text": "needed steps"}, dtick=1, tickangle=0, zeroline=False,
             showgrid=False, row=1, col=col,
         )  # fmt: skip
         fig.update_yaxes(showgrid=False, row=1, col=col)
@@ -114,7 +112,7 @@ def _cells(
 
 
 def _marks(fig: go.Figure, result: TaskDepth, col: int, theme: style.Theme) -> None:
-    """Frame of what was trained, and one iteration a step."""
+    """What is harder, and what is deeper, than in training."""
     first, last = result.difficulty[0], result.difficulty[-1]
     bottom, top = result.depths[0], result.depths[-1]
     ink = style.palette(theme).control
@@ -122,14 +120,19 @@ def _marks(fig: go.Figure, result: TaskDepth, col: int, theme: style.Theme) -> N
     if first <= hardest < last:
         fig.add_scatter(
             x=[hardest + 0.5] * 2, y=[bottom - 0.5, top + 0.5], mode="lines",
-            line={"color": ink, "width": 2.5}, name="right of it: harder than trained",
+            line={"color": ink, "width": 2.5}, name="→ harder than trained",
             legendgroup="hard", showlegend=col == 1, hoverinfo="skip", row=1, col=col,
         )  # fmt: skip
     trained = result.model.trained_n_iters
+    if bottom == 0:
+        # The Head alone, apart from the iterations.
+        paper = style.palette(theme).paper
+        cell: dict[str, Any] = {"row": 1, "col": col}
+        fig.add_hline(y=0.5, line={"color": paper, "width": 5}, **cell)
     if bottom <= trained < top:
         fig.add_scatter(
             x=[first - 0.5, last + 0.5], y=[trained + 0.5] * 2, mode="lines",
-            line={"color": ink, "width": 2.5, "dash": "dash"}, name="above it: deeper than trained",
+            line={"color": ink, "width": 2.5, "dash": "dash"}, name="↑ deeper than trained",
             legendgroup="deep", showlegend=col == 1, hoverinfo="skip", row=1, col=col,
         )  # fmt: skip
 
@@ -137,8 +140,10 @@ def _marks(fig: go.Figure, result: TaskDepth, col: int, theme: style.Theme) -> N
 def _grid_caption(result: TaskDepth) -> str:
     low, high = result.trained_difficulty
     n = int(result.n.min())
-    text = f"{result.formula[:1].upper()}{result.formula[1:]}; one step is {result.steps}. "
-    text += f"{n} answers or more a column, the same in all cells; trained on {low} to {high} steps. "
+    text = f"{_sentence(result.formula)}; one step is {result.steps}. "
+    text += (
+        f"{n} answers or more a column, the same in all cells; trained on {low} to {high} steps. "
+    )
     text += f"One iteration is one of the {result.model.counts}. "
     text += f"Chance {result.chance:.3f}; hover for {result.confidence:.0%} intervals."
     refused = result.depths[np.isnan(result.accuracy).all(1)]
@@ -157,7 +162,7 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     colors = sample_colorscale("Cividis", list(points), colortype="tuple")
     hardest = result.trained_difficulty[1]
     for i, steps in enumerate(result.difficulty):
-        color = "#" + "".join(f"{round(255 * part):02x}" for part in colors[i])
+        color = "#" + "".join(f"{round(255 * float(part)):02x}" for part in colors[i])
         name = _counted(steps)
         add_band(fig, result.depths, result.low[:, i], result.high[:, i], color, alpha=0.12)
         fig.add_scatter(
@@ -171,7 +176,7 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     grey = style.palette(theme).muted
     if np.isfinite(result.control).any():
         fig.add_scatter(
-            x=result.depths, y=result.control.mean(1), name="random weights, mean over steps",
+            x=result.depths, y=result.control.mean(1), name="random weights",
             mode="lines", line={"color": grey, "dash": "dashdot", "width": 1.5},
         )  # fmt: skip
     fig.add_scatter(
@@ -183,7 +188,8 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     )
     fig.update_yaxes(title={"text": "accuracy"}, range=[-0.03, 1.03], zeroline=False)
     text = f"Lines: steps that the answer needs, dashed beyond the {hardest} trained; band:"
-    style.caption(fig, f"{text} {result.confidence:.0%} interval. {result.formula}.")
+    text += f" {result.confidence:.0%} interval; random weights: mean over steps."
+    style.caption(fig, f"{text} {_sentence(result.formula)}.")
     return give_room(fig, 300, legend_lines=2)
 
 
@@ -196,7 +202,9 @@ def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figu
     where = every[:MAX_ANSWERS]
     right = result.right[:, batch, where]
     names = _names(result)
-    said = [[names.get(int(i), "?") for i in row] for row in result.replay.prediction[:, batch, where]]
+    said = [
+        [names.get(int(i), "?") for i in row] for row in result.replay.prediction[:, batch, where]
+    ]
     fig = style.new_figure(
         "The model's answers after k iterations", subtitle(result, result.task["task"]), theme=theme
     )
@@ -204,7 +212,10 @@ def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figu
     good, bad = colors.categories[0], colors.categories[1]
     # Signs beside the colours: they must be told apart without them.
     text = [
-        [f"{'✓' if ok else '✗'} {labels.token_label(word, 6)}" for ok, word in zip(*line, strict=True)]
+        [
+            f"{'✓' if ok else '✗'} {labels.token_label(word, 6)}"
+            for ok, word in zip(*line, strict=True)
+        ]
         for line in zip(right, said, strict=True)
     ]
     hover = [
@@ -242,15 +253,19 @@ def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figu
 
 
 def _tick(result: TaskDepth, batch: int, every: np.ndarray, i: int) -> str:
-    """The words since the answer before, at most the last few, and the answer."""
+    """The end of the question, the answer, and the steps that it needs."""
     tokens, p = result.tokens[batch], int(every[i])
-    begin = int(every[i - 1]) + 2 if i else 0
-    short = max(begin, p + 1 - _QUESTION_TOKENS)
-    # Separators behind the answer before say nothing.
-    words = [t for t in tokens[short : p + 1] if t not in (";", "<|endoftext|>")]
+    begin = max(int(every[i - 1]) + 2 if i else 1, p + 1 - _QUESTION_TOKENS)
+    words = list(tokens[begin : p + 1])
+    if ";" in words[:-1]:  # what stands before is another question, or the facts
+        words = words[len(words) - words[::-1].index(";") :] or words
     asked = "".join(words)[-8:]
     steps = result.needed[batch, p]
     return f"{labels.escape(asked)}<br>={labels.token_label(tokens[p + 1], 6)}<br>({steps})"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _counted(steps: int) -> str:

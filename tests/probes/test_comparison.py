@@ -17,7 +17,9 @@ TEXT = "the cat sat on the mat, and the rat ran"
 @pytest.fixture(scope="module")
 def models(tiny_model, tiny_tokenizer):
     def make(loop, **shape):
-        return tiny_model(loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=loop.family, **shape)
+        return tiny_model(
+            loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=loop.family, **shape
+        )
 
     bare = {"n_head_blocks": 0, "n_tail_blocks": 0}
     return make(AbbieD()), make(Ponder(), **bare), make(AdaPonder(), **bare)
@@ -41,7 +43,9 @@ def test_overlaid_losses_are_those_of_each_run_alone(models):
     both = overlays.losses(runs)
     for i, (_, lens) in enumerate(runs):
         assert both.value[0, i] == pytest.approx(lens.nll[:, 0, :-1].mean(-1))
-        assert (both.low[0, i] < both.value[0, i]).all() and (both.value[0, i] < both.high[0, i]).all()
+        assert (both.low[0, i] < both.value[0, i]).all() and (
+            both.value[0, i] < both.high[0, i]
+        ).all()
     again = probes.Result.from_arrays(*both.to_arrays())
     assert again.to_frame().equals(both.to_frame())
 

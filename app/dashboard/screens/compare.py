@@ -69,7 +69,9 @@ if what == "models":
     runs = comparing.of_models({name: called[name] for name in [source.model, *chosen]}, source)
     shallow = [name for name, run in runs if run.n_iters < source.n_iters]
     if shallow:
-        st.caption(f"Shown as deep as they go, not to r = {source.n_iters}: {plain.markdown(', '.join(shallow))}.")
+        st.caption(
+            f"Shown as deep as they go, not to r = {source.n_iters}: {plain.markdown(', '.join(shallow))}."
+        )
 else:
     text = second.text_input(
         "The other prompt", comparing.PROMPT, key="prompt_b", bind="query-params"

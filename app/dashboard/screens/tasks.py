@@ -8,7 +8,12 @@ from app.view import examples, figures, notices, page, runs, sidebar, tasking, t
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
 
-VIEWS = {"grid": "Steps × iterations", "curves": "Against r", "exits": "Exit steps", "answers": "Examples"}
+VIEWS = {
+    "grid": "Steps × iterations",
+    "curves": "Against r",
+    "exits": "Exit steps",
+    "answers": "Examples",
+}
 DEPTHS = (1, 2, 4, 6, 8, 12, 16, 24, 32)
 
 page.header(
@@ -34,7 +39,8 @@ if own is None:
     )  # fmt: skip
 first, second, third, fourth, fifth = st.columns([2, 3, 2, 2, 1.4], vertical_alignment="bottom")
 name = first.selectbox(
-    "Task", names, index=names.index(own.name if own else names[0]), key="task", bind="query-params",
+    "Task", names, index=names.index(own.name if own else names[0]), bind="query-params",
+    key=f"task_of_{own.name}" if own else "task",  # another model begins with its own
     help="Of the model's own task, the settings it was trained with; of another, the usual ones.",
 )  # fmt: skip
 task = tasking.offered(name, own)
@@ -42,7 +48,7 @@ low, high = task.test_difficulty
 difficulty = (low, high)
 if task.hardest > 1:
     difficulty = second.slider(
-        "Steps that an answer needs", 1, task.hardest, (low, high), key=f"difficulty_{name}",
+        "Steps that an answer needs", 1, task.hardest, (low, high), key=f"difficulty_{name}_{task.hardest}",
         bind="query-params", help=f"One step is {task.steps}.",
     )  # fmt: skip
 most = runs.deepest(source.model) or MAX_ITERS
@@ -57,7 +63,9 @@ n_answers = fourth.selectbox(
 asked = tasking.request(source.model, task, difficulty, n_iters, n_answers)
 fifth.button("Measure", type="primary", icon=":material/play_arrow:", key="task_start",
              on_click=tasking.start, args=(asked,), width="stretch")  # fmt: skip
-st.caption(f"{task.asks[:1].upper()}{task.asks[1:]}; one step is {task.steps}. Chance {task.chance:.3f}.")
+st.caption(
+    f"{task.asks[:1].upper()}{task.asks[1:]}; one step is {task.steps}. Chance {task.chance:.3f}."
+)
 
 result = tasking.outcome(asked)
 if result is None:
