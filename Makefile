@@ -4,6 +4,7 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 EXTRAS ?= dev
 PYTEST_ARGS ?=
+APP_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help app test lint format bench clean
@@ -25,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 app: $(READY)
-	$(BIN)/abbie-lens app
+	$(BIN)/abbie-lens app $(APP_ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

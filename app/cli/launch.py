@@ -49,6 +49,10 @@ def command(
     streamlit_cli.main(
         ["run", str(ENTRY), *flags(port, headless)], prog_name="streamlit", standalone_mode=False
     )
+    # A run or a fit that still goes on in a thread would abort the interpreter as it shuts down.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def flags(port: int | None, headless: bool) -> list[str]:

@@ -74,7 +74,8 @@ def _loss(lens: Lens) -> None:
 
 
 def _counts(verdicts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+    total = sum(verdicts.values())
+    return ", ".join(f"{verdict} {n}/{total}" for verdict, n in verdicts.items())
 
 
 def _number(value: float) -> str:

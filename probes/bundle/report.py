@@ -91,7 +91,7 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _readable(row: list[str], longest: int) -> str:
-    text = "".join(token for token in row if not labels.is_special(token))
+    text = labels.joined(token for token in row if not labels.is_special(token))
     text = text if len(text) <= longest else text[:longest] + "…"
     # Newlines stay; whatever else would not show is made visible.
     return "".join(c if c in " \n" else labels.visible(c, None) for c in text)

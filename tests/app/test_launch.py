@@ -107,3 +107,32 @@ def test_the_working_folder_leaves_the_search_path(hostile_folder):
         [sys.executable, "-P", "-c", code], cwd=hostile_folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+STOPPED_IN_A_RUN = """
+import threading, time
+import torch
+from streamlit.web import cli
+
+def stop_while_a_model_runs(*arguments, **options):
+    x = torch.randn(400, 400)
+    def work():
+        while True:
+            x @ x
+    for _ in range(4):
+        threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.5)
+    print("Stopping...")
+
+cli.main = stop_while_a_model_runs
+from app.cli import main
+main(["app", "--headless"])
+"""
+
+
+def test_stopping_in_the_middle_of_a_run_ends_quietly(project_root):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_IN_A_RUN], cwd=project_root, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Stopping...\n", "")

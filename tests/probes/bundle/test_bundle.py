@@ -17,7 +17,7 @@ from probes import bundle
 from probes.bundle import places, report, writer
 from probes.result import Result
 
-PROMPT = "the <b>cat</b> & </script><script>alert(1)</script> sat"
+PROMPT = "the <b>cat</b> & </script><script>alert(1)</script> sat 🙂"
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,7 @@ def test_report_shows_html_as_text(original):
     assert "<b>cat" not in page and "<i>model" not in page
     assert "tiny &lt;i&gt;model&lt;/i&gt;" in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
+    assert "sat 🙂</q>" in page  # the tokenizer cuts it into bytes
 
 
 def test_json_in_a_script_cannot_end_it():
