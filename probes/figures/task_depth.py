@@ -9,16 +9,13 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import style
 from probes.figures.bands import add_band
 from probes.figures.room import give_room
+from probes.figures.task_answers import answers, counted, subtitle
 
 if TYPE_CHECKING:
     from probes.task_depth import TaskDepth
-
-_QUESTION_TOKENS = 9
-"""Tokens of a question that stand under its answer."""
-MAX_ANSWERS = 14
 
 
 def draw(result: TaskDepth, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
@@ -29,12 +26,6 @@ def draw(result: TaskDepth, *, view: str, theme: style.Theme, **options: Any) ->
     return views[view](result, theme=theme, **options)
 
 
-def subtitle(result: Any, task: str) -> str:
-    """Model, its trained r, and the task."""
-    model = result.model
-    return f"{labels.escape(model.name)} · trained with r = {model.trained_n_iters} · {labels.escape(task)}"
-
-
 def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy as cells, needed steps across, iterations upward; random weights beside on the same scale."""
     sides = [("trained weights", result.accuracy, result.low, result.high)]
@@ -42,7 +33,7 @@ def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
         sides.append(("random weights", result.control, result.control_low, result.control_high))
     fig = style.new_figure(
         "Accuracy by needed steps and iterations",
-        subtitle(result, result.task["task"]),
+        subtitle(result),
         theme=theme,
         rows=1,
         cols=len(sides),
@@ -82,7 +73,7 @@ def _cells(
     share, low, high = values
     hover = [
         [
-            f"<b>{name}</b><br>{_counted(d)} needed, r = {r}<br>"
+            f"<b>{name}</b><br>{counted(d)} needed, r = {r}<br>"
             + (
                 f"accuracy {share[i, j]:.3f}  [{low[i, j]:.3f}, {high[i, j]:.3f}]"
                 if np.isfinite(share[i, j])
@@ -154,16 +145,14 @@ def _grid_caption(result: TaskDepth) -> str:
 
 def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy against r, a line a difficulty, with intervals; random weights as one grey band."""
-    fig = style.new_figure(
-        "Accuracy against iterations", subtitle(result, result.task["task"]), theme=theme
-    )
+    fig = style.new_figure("Accuracy against iterations", subtitle(result), theme=theme)
     low, high = style.palette(theme).iterations
     points = np.linspace(low, high, max(len(result.difficulty), 2))
     colors = sample_colorscale("Cividis", list(points), colortype="tuple")
     hardest = result.trained_difficulty[1]
     for i, steps in enumerate(result.difficulty):
         color = "#" + "".join(f"{round(255 * float(part)):02x}" for part in colors[i])
-        name = _counted(steps)
+        name = counted(steps)
         add_band(fig, result.depths, result.low[:, i], result.high[:, i], color, alpha=0.12)
         fig.add_scatter(
             x=result.depths, y=result.accuracy[:, i], name=name, mode="lines+markers",
@@ -193,87 +182,5 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     return give_room(fig, 300, legend_lines=2)
 
 
-def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figure:
-    """What the model answers to each question of one row after every k: right or wrong, with the token."""
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: expected 0 to {len(result.tokens) - 1}.")
-    tokens = result.tokens[batch]
-    every = np.flatnonzero(result.answers[batch] >= 0)
-    where = every[:MAX_ANSWERS]
-    right = result.right[:, batch, where]
-    names = _names(result)
-    said = [
-        [names.get(int(i), "?") for i in row] for row in result.replay.prediction[:, batch, where]
-    ]
-    fig = style.new_figure(
-        "The model's answers after k iterations", subtitle(result, result.task["task"]), theme=theme
-    )
-    colors = style.palette(theme)
-    good, bad = colors.categories[0], colors.categories[1]
-    # Signs beside the colours: they must be told apart without them.
-    text = [
-        [
-            f"{'✓' if ok else '✗'} {labels.token_label(word, 6)}"
-            for ok, word in zip(*line, strict=True)
-        ]
-        for line in zip(right, said, strict=True)
-    ]
-    hover = [
-        [
-            f"k = {k}: {text[k][j]}<br>right: {labels.token_label(tokens[p + 1])}"
-            f"<br>needs {_counted(result.needed[batch, p])}"
-            for j, p in enumerate(where)
-        ]
-        for k in range(len(right))
-    ]
-    fig.add_heatmap(
-        z=right, x=np.arange(len(where)), y=np.arange(len(right)), zmin=0, zmax=1, xgap=2, ygap=2,
-        colorscale=[[0, style.rgba(bad, 0.28)], [0.5, style.rgba(bad, 0.28)],
-                    [0.5, style.rgba(good, 0.45)], [1, style.rgba(good, 0.45)]],
-        showscale=False, text=text, texttemplate="%{text}",
-        textfont={"family": style.MONO, "color": colors.ink}, customdata=hover,
-        hovertemplate="%{customdata}<extra></extra>",
-    )  # fmt: skip
-    ticks = [_tick(result, batch, every, i) for i in range(len(where))]
-    fig.update_xaxes(
-        tickvals=np.arange(len(where)), ticktext=ticks, tickangle=0, showgrid=False, zeroline=False,
-        tickfont={"family": style.MONO, "size": 11}, range=[-0.5, len(where) - 0.5],
-    )  # fmt: skip
-    style.iteration_axis(fig, len(right), "y", max_ticks=9)
-    fig.update_yaxes(showgrid=False)
-    left_out = len(every) - len(where)
-    rest = f" {left_out} further answers are not shown." if left_out else ""
-    style.caption(
-        fig,
-        "Under each column: the end of the question, = the right answer, the steps it needs. "
-        "✓ the most probable token is right, ✗ it is not; k = 0 is the Head alone." + rest,
-        below=74,
-    )
-    return give_room(fig, 26 * max(5, len(right)))
-
-
-def _tick(result: TaskDepth, batch: int, every: np.ndarray, i: int) -> str:
-    """The end of the question, the answer, and the steps that it needs."""
-    tokens, p = result.tokens[batch], int(every[i])
-    begin = max(int(every[i - 1]) + 2 if i else 1, p + 1 - _QUESTION_TOKENS)
-    words = list(tokens[begin : p + 1])
-    if ";" in words[:-1]:  # what stands before is another question, or the facts
-        words = words[len(words) - words[::-1].index(";") :] or words
-    asked = "".join(words)[-8:]
-    steps = result.needed[batch, p]
-    return f"{labels.escape(asked)}<br>={labels.token_label(tokens[p + 1], 6)}<br>({steps})"
-
-
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _counted(steps: int) -> str:
-    return f"{steps} step" if steps == 1 else f"{steps} steps"
-
-
-def _names(result: TaskDepth) -> dict[int, str]:
-    from abbie_lens import tasks
-
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in result.task.items()}
-    return {i: word for word, i in tasks.decode(plain).vocabulary.items()}
