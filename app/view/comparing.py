@@ -74,8 +74,10 @@ def show(chosen: Runs, look: str, rule: str = "kl") -> None:
     """
     kind = (OVERLAYS | LOOKS)[look][1]
     there = []
-    for name, source in chosen:
-        with notices.calm(f"Left out: {plain.markdown(name)}", key=f"notice-{len(there)}"):
+    for i, (name, source) in enumerate(chosen):
+        with notices.calm(
+            f"This cannot be run as asked: {plain.markdown(name)}", key=f"notice-{i}"
+        ):
             there.append((name, source, source.result(kind)))
     if not there:
         return

@@ -127,4 +127,4 @@ def test_compare_two_prompts(dashboard):
 def test_a_prompt_that_cannot_be_run_is_left_out_calmly(dashboard):
     at = dashboard("compare.py", query={"compare": "Two prompts", "prompt_b": " "})
     assert not at.exception
-    assert "Left out" in texts(at) and len(figures(at)) == 1
+    assert "cannot be run" in texts(at) and len(figures(at)) == 1
