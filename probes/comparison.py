@@ -29,6 +29,8 @@ class Quantity:
     formula: str
     x_title: str = "iteration k"
     log: bool = False
+    head: bool = False
+    """Whether the point at 0 is the Head's own, before any iteration."""
     chance: float = float("nan")
     """What guessing reaches; NaN where that means nothing."""
 
@@ -68,6 +70,8 @@ class Comparison(Result):
     """[quantity]"""
     log: tuple[bool, ...]
     """[quantity] whether the axis is logarithmic."""
+    head: tuple[bool, ...]
+    """[quantity] whether the point at 0 is the Head's own, before any iteration."""
     chance: np.ndarray
     """[quantity] what guessing reaches; NaN where that means nothing."""
     band: str
@@ -153,6 +157,7 @@ def assemble(
         formulas=tuple(q.formula for q in quantities),
         x_titles=tuple(q.x_title for q in quantities),
         log=tuple(q.log for q in quantities),
+        head=tuple(q.head for q in quantities),
         chance=np.array([q.chance for q in quantities]),
         band=band,
         several_models=several_models,

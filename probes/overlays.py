@@ -13,6 +13,8 @@ from probes.lenses import Lens
 from probes.result import Result
 
 DISTANCES = ("raw", "relative", "norm", "direction", "readout", "limit_direction")
+STEPS = ("raw", "relative", "direction", "readout")
+"""Those from h_k to h_{k+1}; the others belong to h_k itself."""
 _DRAWS, _SEED = 500, 0
 
 
@@ -20,9 +22,10 @@ def distances(runs: Sequence[tuple[str, FixedPoint]]) -> Comparison:
     """The fixed-point distances of each run: median and 10–90% over tokens."""
     panels = []
     for name in DISTANCES:
-        metric = METRICS[name]
+        metric, level = METRICS[name], name not in STEPS
+        formula = metric.formula.split(",  ")[0]
         curves = [_quantiles(result, name) for _, result in runs]
-        panels.append((Quantity(metric.title, metric.formula.split(",  ")[0], log=True), curves))
+        panels.append((Quantity(metric.title, formula, log=True, head=level), curves))
     text = "median over tokens, band 10–90% of them; u(x) = x/‖x‖, N: the final norm, h*: the end of a longer run"
     return _of(runs, "Fixed-point distances", panels, text)
 
@@ -30,9 +33,12 @@ def distances(runs: Sequence[tuple[str, FixedPoint]]) -> Comparison:
 def losses(runs: Sequence[tuple[str, Lens]]) -> Comparison:
     """What each run would predict after k iterations: NLL, entropy, KL to its own end, rank of the next token."""
     quantities: list[tuple[Quantity, Callable[[Lens], np.ndarray]]] = [
-        (Quantity("NLL (nats)", "−log p_k(next token)"), lambda lens: lens.nll),
-        (Quantity("Entropy (nats)", "−Σ p_k log p_k"), lambda lens: lens.entropy),
-        (Quantity("KL to its own end (nats)", "KL(p_r ‖ p_k)"), lambda lens: lens.kl_to_final),
+        (Quantity("NLL (nats)", "−log p_k(next token)", head=True), lambda lens: lens.nll),
+        (Quantity("Entropy (nats)", "−Σ p_k log p_k", head=True), lambda lens: lens.entropy),
+        (
+            Quantity("KL to its own end (nats)", "KL(p_r ‖ p_k)", head=True),
+            lambda lens: lens.kl_to_final,
+        ),
     ]
     panels = [
         (quantity, [_means(take(lens), _scored(lens)) for _, lens in runs])
@@ -60,7 +66,7 @@ def halting(runs: Sequence[tuple[str, Halting]], rule: str) -> Comparison:
     about = sweeps[0].rule
     threshold = f"τ = {about['threshold']:.3g}"
     panels = [
-        (Quantity("Agreement with its own full depth", "share of tokens", steps), kept),
+        (Quantity("Agreement with full depth", "share of tokens", steps), kept),
         (Quantity("NLL at exit (nats)", "mean over tokens", steps), loss),
         (Quantity("Stopped by iteration k", f"share of tokens, {threshold}"), stopped),
     ]

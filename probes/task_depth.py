@@ -202,11 +202,14 @@ def labels_of(task: Task, tokens: np.ndarray, real: np.ndarray) -> tuple[np.ndar
     """[batch, pos] steps that the next token needs and its id, where it is an answer (0 and -1 elsewhere)."""
     table = task.labels(tokens, real)
     # A question may end with the row: then its answer is nowhere to be seen.
-    table = table.loc[table["counted"] & table["answer"].notna()]
-    where = tuple(np.asarray(table[name]) for name in ("batch", "position"))
+    shown = (table["counted"] & table["answer"].notna()).to_numpy()
+    row, position, steps = (
+        table[name].fillna(0).to_numpy(dtype=np.int64)[shown]
+        for name in ("batch", "position", "difficulty")
+    )
     needed, answers = np.zeros_like(tokens), np.full_like(tokens, -1)
-    needed[where] = np.asarray(table["difficulty"], dtype=np.int64)
-    answers[where] = tokens[where[0], where[1] + 1]
+    needed[row, position] = steps
+    answers[row, position] = tokens[row, position + 1]
     return needed, answers
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -75,8 +74,10 @@ def show(chosen: Runs, look: str, rule: str = "kl") -> None:
     """
     kind = (OVERLAYS | LOOKS)[look][1]
     there = []
-    for name, source in chosen:
-        with notices.calm(f"Left out: {plain.markdown(name)}", key=f"notice-{len(there)}"):
+    for i, (name, source) in enumerate(chosen):
+        with notices.calm(
+            f"This cannot be run as asked: {plain.markdown(name)}", key=f"notice-{i}"
+        ):
             there.append((name, source, source.result(kind)))
     if not there:
         return
@@ -108,6 +109,8 @@ def _side_by_side(results: Sequence[tuple[str, Any]], look: str) -> None:
             figures.draw(figure, f"compare-{look}-{i}", f"{title}, {results[i][0]}")
             downloads.buttons(result, f"{look}-{i + 1}")
     st.caption(plain.markdown(prepared[0].formula))
+    if look == "paths":
+        st.caption("Every panel has its own components: compare the shapes, not the places.")
     differing = {result.model.counts: name for name, result in results}
     if len(differing) > 1:
         told = "; ".join(f"{name}: {count}" for count, name in differing.items())
@@ -153,7 +156,9 @@ def _legend_lines(figure: go.Figure) -> int:
 
 def numbers(chosen: Runs) -> dict[str, list[str]]:
     """The same numbers of every run, a row each; what a run refuses stays empty."""
-    table: dict[str, list[str]] = {"": [plain.token(Path(name).name, 60) for name, _ in chosen]}
+    table: dict[str, list[str]] = {
+        "": [plain.token(name, 40).replace("·", " ") for name, _ in chosen]
+    }
     rows = []
     for _, source in chosen:
         try:

@@ -79,7 +79,6 @@ def _line(
     look = _look(run, theme)
     name = labels.token_label(result.runs[run], _MAX_NAME).replace("·", " ")
     add_band(fig, x, low, high, look["color"], legendgroup=str(run), **cell)
-    over_k = result.x_titles[q] == "iteration k"
     many = len(x) > 33
     fig.add_scatter(
         x=x,
@@ -91,7 +90,9 @@ def _line(
         line={"color": look["color"], "dash": look["dash"], "width": 2},
         marker={
             # The Head's output stands apart from what iterations made of it.
-            "symbol": [_open(look["symbol"]) if over_k and k == 0 else look["symbol"] for k in x],
+            "symbol": [
+                _open(look["symbol"]) if result.head[q] and k == 0 else look["symbol"] for k in x
+            ],
             "size": 7,
         },
         customdata=np.stack([low, high], -1),
@@ -151,7 +152,7 @@ def _axes(
         )  # fmt: skip
     else:
         fig.update_xaxes(title={"text": title}, zeroline=False, rangemode="tozero", **cell)
-    fig.update_yaxes(nticks=6, zeroline=False, **cell)
+    fig.update_yaxes(nticks=6, zeroline=False, tickfont_size=11, **cell)
     if result.log[q]:
         fig.update_yaxes(**_decades(result.value[q]), **cell)
 
@@ -202,7 +203,7 @@ def _caption(result: Comparison, shown: Sequence[int]) -> str:
     if len(shown) == 1:
         formula = result.formulas[shown[0]]
         text = f"{formula[:1].upper()}{formula[1:]}. {text}"
-    if any(result.x_titles[q] == "iteration k" for q in shown):
+    if any(result.head[q] for q in shown):
         text += " Open marker: k = 0, the Head alone."
     if result.counts_differ:
         by_count: dict[str, list[str]] = {}

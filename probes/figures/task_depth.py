@@ -9,16 +9,13 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import style
 from probes.figures.bands import add_band
 from probes.figures.room import give_room
+from probes.figures.task_answers import answers, counted, subtitle
 
 if TYPE_CHECKING:
     from probes.task_depth import TaskDepth
-
-_QUESTION_TOKENS = 9
-"""Tokens of a question that stand under its answer."""
-MAX_ANSWERS = 14
 
 
 def draw(result: TaskDepth, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
@@ -29,12 +26,6 @@ def draw(result: TaskDepth, *, view: str, theme: style.Theme, **options: Any) ->
     return views[view](result, theme=theme, **options)
 
 
-def subtitle(result: Any, task: str) -> str:
-    """Model, its trained r, and the task."""
-    model = result.model
-    return f"{labels.escape(model.name)} · trained with r = {model.trained_n_iters} · {labels.escape(task)}"
-
-
 def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy as cells, needed steps across, iterations upward; random weights beside on the same scale."""
     sides = [("trained weights", result.accuracy, result.low, result.high)]
@@ -42,7 +33,7 @@ def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
         sides.append(("random weights", result.control, result.control_low, result.control_high))
     fig = style.new_figure(
         "Accuracy by needed steps and iterations",
-        subtitle(result, result.task["task"]),
+        subtitle(result),
         theme=theme,
         rows=1,
         cols=len(sides),
@@ -59,7 +50,7 @@ def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
             title="iterations r" if col == 1 else None, max_ticks=9,
         )  # fmt: skip
         fig.update_xaxes(
-            title={"text": "steps that the answer needs"}, dtick=1, tickangle=0, zeroline=False,
+            title={"text": "needed steps"}, dtick=1, tickangle=0, zeroline=False,
             showgrid=False, row=1, col=col,
         )  # fmt: skip
         fig.update_yaxes(showgrid=False, row=1, col=col)
@@ -82,7 +73,7 @@ def _cells(
     share, low, high = values
     hover = [
         [
-            f"<b>{name}</b><br>{_counted(d)} needed, r = {r}<br>"
+            f"<b>{name}</b><br>{counted(d)} needed, r = {r}<br>"
             + (
                 f"accuracy {share[i, j]:.3f}  [{low[i, j]:.3f}, {high[i, j]:.3f}]"
                 if np.isfinite(share[i, j])
@@ -112,7 +103,7 @@ def _cells(
 
 
 def _marks(fig: go.Figure, result: TaskDepth, col: int, theme: style.Theme) -> None:
-    """Frame of what was trained, and one iteration a step."""
+    """What is harder, and what is deeper, than in training."""
     first, last = result.difficulty[0], result.difficulty[-1]
     bottom, top = result.depths[0], result.depths[-1]
     ink = style.palette(theme).control
@@ -120,14 +111,19 @@ def _marks(fig: go.Figure, result: TaskDepth, col: int, theme: style.Theme) -> N
     if first <= hardest < last:
         fig.add_scatter(
             x=[hardest + 0.5] * 2, y=[bottom - 0.5, top + 0.5], mode="lines",
-            line={"color": ink, "width": 2.5}, name="right of it: harder than trained",
+            line={"color": ink, "width": 2.5}, name="→ harder than trained",
             legendgroup="hard", showlegend=col == 1, hoverinfo="skip", row=1, col=col,
         )  # fmt: skip
     trained = result.model.trained_n_iters
+    if bottom == 0:
+        # The Head alone, apart from the iterations.
+        paper = style.palette(theme).paper
+        cell: dict[str, Any] = {"row": 1, "col": col}
+        fig.add_hline(y=0.5, line={"color": paper, "width": 5}, **cell)
     if bottom <= trained < top:
         fig.add_scatter(
             x=[first - 0.5, last + 0.5], y=[trained + 0.5] * 2, mode="lines",
-            line={"color": ink, "width": 2.5, "dash": "dash"}, name="above it: deeper than trained",
+            line={"color": ink, "width": 2.5, "dash": "dash"}, name="↑ deeper than trained",
             legendgroup="deep", showlegend=col == 1, hoverinfo="skip", row=1, col=col,
         )  # fmt: skip
 
@@ -135,7 +131,7 @@ def _marks(fig: go.Figure, result: TaskDepth, col: int, theme: style.Theme) -> N
 def _grid_caption(result: TaskDepth) -> str:
     low, high = result.trained_difficulty
     n = int(result.n.min())
-    text = f"{result.formula[:1].upper()}{result.formula[1:]}; one step is {result.steps}. "
+    text = f"{_sentence(result.formula)}; one step is {result.steps}. "
     text += (
         f"{n} answers or more a column, the same in all cells; trained on {low} to {high} steps. "
     )
@@ -149,16 +145,14 @@ def _grid_caption(result: TaskDepth) -> str:
 
 def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy against r, a line a difficulty, with intervals; random weights as one grey band."""
-    fig = style.new_figure(
-        "Accuracy against iterations", subtitle(result, result.task["task"]), theme=theme
-    )
+    fig = style.new_figure("Accuracy against iterations", subtitle(result), theme=theme)
     low, high = style.palette(theme).iterations
     points = np.linspace(low, high, max(len(result.difficulty), 2))
     colors = sample_colorscale("Cividis", list(points), colortype="tuple")
     hardest = result.trained_difficulty[1]
     for i, steps in enumerate(result.difficulty):
         color = "#" + "".join(f"{round(255 * float(part)):02x}" for part in colors[i])
-        name = _counted(steps)
+        name = counted(steps)
         add_band(fig, result.depths, result.low[:, i], result.high[:, i], color, alpha=0.12)
         fig.add_scatter(
             x=result.depths, y=result.accuracy[:, i], name=name, mode="lines+markers",
@@ -171,7 +165,7 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     grey = style.palette(theme).muted
     if np.isfinite(result.control).any():
         fig.add_scatter(
-            x=result.depths, y=result.control.mean(1), name="random weights, mean over steps",
+            x=result.depths, y=result.control.mean(1), name="random weights",
             mode="lines", line={"color": grey, "dash": "dashdot", "width": 1.5},
         )  # fmt: skip
     fig.add_scatter(
@@ -183,87 +177,10 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     )
     fig.update_yaxes(title={"text": "accuracy"}, range=[-0.03, 1.03], zeroline=False)
     text = f"Lines: steps that the answer needs, dashed beyond the {hardest} trained; band:"
-    style.caption(fig, f"{text} {result.confidence:.0%} interval. {result.formula}.")
+    text += f" {result.confidence:.0%} interval; random weights: mean over steps."
+    style.caption(fig, f"{text} {_sentence(result.formula)}.")
     return give_room(fig, 300, legend_lines=2)
 
 
-def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figure:
-    """What the model answers to each question of one row after every k: right or wrong, with the token."""
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: expected 0 to {len(result.tokens) - 1}.")
-    tokens = result.tokens[batch]
-    every = np.flatnonzero(result.answers[batch] >= 0)
-    where = every[:MAX_ANSWERS]
-    right = result.right[:, batch, where]
-    names = _names(result)
-    said = [
-        [names.get(int(i), "?") for i in row] for row in result.replay.prediction[:, batch, where]
-    ]
-    fig = style.new_figure(
-        "The model's answers after k iterations", subtitle(result, result.task["task"]), theme=theme
-    )
-    colors = style.palette(theme)
-    good, bad = colors.categories[0], colors.categories[1]
-    # Signs beside the colours: they must be told apart without them.
-    text = [
-        [
-            f"{'✓' if ok else '✗'} {labels.token_label(word, 6)}"
-            for ok, word in zip(*line, strict=True)
-        ]
-        for line in zip(right, said, strict=True)
-    ]
-    hover = [
-        [
-            f"k = {k}: {text[k][j]}<br>right: {labels.token_label(tokens[p + 1])}"
-            f"<br>needs {_counted(result.needed[batch, p])}"
-            for j, p in enumerate(where)
-        ]
-        for k in range(len(right))
-    ]
-    fig.add_heatmap(
-        z=right, x=np.arange(len(where)), y=np.arange(len(right)), zmin=0, zmax=1, xgap=2, ygap=2,
-        colorscale=[[0, style.rgba(bad, 0.28)], [0.5, style.rgba(bad, 0.28)],
-                    [0.5, style.rgba(good, 0.45)], [1, style.rgba(good, 0.45)]],
-        showscale=False, text=text, texttemplate="%{text}",
-        textfont={"family": style.MONO, "color": colors.ink}, customdata=hover,
-        hovertemplate="%{customdata}<extra></extra>",
-    )  # fmt: skip
-    ticks = [_tick(result, batch, every, i) for i in range(len(where))]
-    fig.update_xaxes(
-        tickvals=np.arange(len(where)), ticktext=ticks, tickangle=0, showgrid=False, zeroline=False,
-        tickfont={"family": style.MONO, "size": 11}, range=[-0.5, len(where) - 0.5],
-    )  # fmt: skip
-    style.iteration_axis(fig, len(right), "y", max_ticks=9)
-    fig.update_yaxes(showgrid=False)
-    left_out = len(every) - len(where)
-    rest = f" {left_out} further answers are not shown." if left_out else ""
-    style.caption(
-        fig,
-        "Under each column: the end of the question, = the right answer, the steps it needs. "
-        "✓ the most probable token is right, ✗ it is not; k = 0 is the Head alone." + rest,
-        below=74,
-    )
-    return give_room(fig, 26 * max(5, len(right)))
-
-
-def _tick(result: TaskDepth, batch: int, every: np.ndarray, i: int) -> str:
-    """The words since the answer before, at most the last few, and the answer."""
-    tokens, p = result.tokens[batch], int(every[i])
-    begin = int(every[i - 1]) + 2 if i else 0
-    short = max(begin, p + 1 - _QUESTION_TOKENS)
-    # Separators behind the answer before say nothing.
-    words = [t for t in tokens[short : p + 1] if t not in (";", "<|endoftext|>")]
-    asked = "".join(words)[-8:]
-    steps = result.needed[batch, p]
-    return f"{labels.escape(asked)}<br>={labels.token_label(tokens[p + 1], 6)}<br>({steps})"
-
-
-def _counted(steps: int) -> str:
-    return f"{steps} step" if steps == 1 else f"{steps} steps"
-
-
-def _names(result: TaskDepth) -> dict[int, str]:
-    from abbie_lens import tasks
-
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in result.task.items()}
-    return {i: word for word, i in tasks.decode(plain).vocabulary.items()}
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -32,7 +32,7 @@ def draw(result: TaskExits, *, theme: style.Theme) -> go.Figure:
         theme=theme,
         rows=1,
         cols=len(sides),
-        panels=[f"<b>{name}</b> · {_spearman(rho)}" for _, name, _, _, rho in sides],
+        panels=[f"<b>{name}</b><br>{_spearman(rho)}" for _, name, _, _, rho in sides],
         shared_yaxes=True,
         horizontal_spacing=0.05,
     )
@@ -40,7 +40,7 @@ def draw(result: TaskExits, *, theme: style.Theme) -> go.Figure:
         _side(fig, result, role, steps, means, col, theme)
         low, high = int(result.difficulty[0]), int(result.difficulty[-1])
         fig.update_xaxes(
-            title={"text": "steps that the answer needs"}, dtick=1, tickangle=0, zeroline=False,
+            title={"text": "needed steps"}, dtick=1, tickangle=0, zeroline=False,
             range=[low - 0.6, high + 0.6], row=1, col=col,
         )  # fmt: skip
         style.iteration_axis(
@@ -50,11 +50,11 @@ def draw(result: TaskExits, *, theme: style.Theme) -> go.Figure:
     low, high = result.trained_difficulty
     style.caption(
         fig,
-        f"{result.rule['formula']}, τ = {result.threshold:.3g} {result.rule['unit']}. {result.formula}. "
+        f"{result.rule['formula']}, τ = {result.threshold:.3g} {result.rule['unit']}. {result.formula[:1].upper()}{result.formula[1:]}. "
         f"Area of a disc: share of the answers that need so many steps. Bars: 95% bootstrap over rows. ρ: "
-        f"Spearman's correlation over answers. Trained on {low} to {high} steps.",
+        f"Spearman's correlation over answers. Trained on {low} to {high} steps; right of the dashed line is harder.",
     )
-    return give_room(fig, 270, legend_lines=1, panel_titles=True)
+    return give_room(fig, 250, legend_lines=2, panel_titles=True)
 
 
 def _side(
@@ -100,13 +100,13 @@ def _side(
         fig.add_scatter(
             x=[hardest + 0.5] * 2, y=[-0.5, result.n_iters + 0.5], mode="lines",
             line={"color": colors.muted, "dash": "dash", "width": 1.5},
-            name="right of it: harder than trained", showlegend=col == 1, hoverinfo="skip", **cell,
+            showlegend=False, hoverinfo="skip", **cell,
         )  # fmt: skip
 
 
 def _spearman(rho: np.ndarray) -> str:
     if not np.isfinite(rho[0]):
-        return "ρ undefined: all stop alike"
+        return "ρ undefined: all alike"
     bounds = f" [{rho[1]:+.2f}, {rho[2]:+.2f}]" if np.isfinite(rho[1]) else ""
     return f"ρ = {rho[0]:+.2f}{bounds}"
 

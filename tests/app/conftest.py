@@ -27,6 +27,25 @@ def model_folders(tmp_path_factory, tiny_model, tiny_tokenizer) -> tuple[Path, P
     return folders[0], folders[1]
 
 
+@pytest.fixture(scope="session")
+def task_model_folder(tmp_path_factory, tiny_model) -> Path:
+    """A saved model of k-hop that says it was trained on one and two hops."""
+    import json
+
+    from abbie_lens import tasks
+    from abbie_lens.files.layout import ACCURACY
+    from abbie_lens.tasks.evaluate import accuracy
+
+    task = tasks.make("k-hop", n_nodes=6, n_ctx=40, train_difficulty=(1, 2), test_difficulty=(1, 3))
+    model = tiny_model(
+        tokenizer=task.tokenizer(), d_vocab=task.d_vocab, n_ctx=40, model_name="tiny-k-hop"
+    )
+    folder = model.save_pretrained(tmp_path_factory.mktemp("tasks") / "tiny-k-hop")
+    found = accuracy(model, task, (1, 2), n_instances=20)
+    (folder / ACCURACY).write_text(json.dumps(found.to_dict()))
+    return folder
+
+
 @pytest.fixture
 def dashboard(model_folders, monkeypatch) -> Callable:
     """`dashboard(page="lens.py", query={"r": "4"}, **settings)`: the app, opened on that page."""

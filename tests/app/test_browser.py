@@ -18,6 +18,7 @@ PAGES = [
     "Trajectories",
     "Halting",
     "Probes",
+    "Tasks",
     "Compare",
     "Export",
 ]
@@ -28,10 +29,11 @@ PROBING = re.compile(r"/_stcore/(health|host-config)$")
 
 
 @pytest.fixture(scope="module")
-def address(model_folders, tmp_path_factory):
+def address(model_folders, task_model_folder, tmp_path_factory):
     """A dashboard on tiny models, served from an empty folder."""
     port = free_port()
-    models = [part for folder in model_folders for part in ("--model", str(folder))]
+    folders = (*model_folders, task_model_folder)
+    models = [part for folder in folders for part in ("--model", str(folder))]
     server = subprocess.Popen(
         [*COMMAND, "--port", str(port), *models], cwd=tmp_path_factory.mktemp("elsewhere"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -139,7 +141,7 @@ def test_every_page_opens_without_an_error(visit):
         open_page(page, name)
         assert page.locator("h3").first.inner_text().endswith("?"), name
         assert page.get_by_test_id("stException").count() == 0, name
-        if name not in ("Probes", "Export"):
+        if name not in ("Probes", "Tasks", "Export"):
             figure(page)
 
 
@@ -278,3 +280,31 @@ def test_a_fit_shows_progress_and_can_be_cancelled(visit):
     page.get_by_role("progressbar").wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("The fit was stopped before it was done.").wait_for()
+
+
+def test_a_task_is_measured_and_its_exits_are_shown(visit):
+    page = visit("tasks", model="tiny-k-hop")
+    page.get_by_role("button", name="Measure").click()
+    cells = figure(page)
+    assert (
+        cells.locator(".gtitle").first.text_content() == "Accuracy by needed steps and iterations"
+    )
+    box = cells.locator(".nsewdrag").first.bounding_box()
+    point(page, box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.5)
+    assert "chance 0.167" in page.locator(".hoverlayer .hovertext").first.text_content()
+    page.get_by_role("radio", name="Exit steps").click()
+    page.get_by_text("Iterations per answer").wait_for()
+    assert query(page)["task_view"] == "Exit steps"
+    page.get_by_role("radio", name="Examples").click()
+    page.get_by_text("⟦ ⟧ marks an answer").wait_for()
+    assert "⟦" in page.get_by_test_id("stCode").inner_text()
+
+
+def test_models_are_laid_over_each_other(visit):
+    page = visit("compare")
+    assert "Held-out loss" in figure(page).locator(".gtitle").first.text_content()
+    page.get_by_role("radio", name="Several on this prompt").click()
+    settle(page)
+    names = page.locator(".legendtext")
+    names.first.wait_for()
+    assert names.all_text_contents() == ["tiny-abbie-d", "tiny-abbie-c"]

@@ -69,6 +69,47 @@ def test_models_reads_losses_from_the_stored_metrics(command, monkeypatch, tmp_p
     assert "4.500" in out and "4.250" in out and "NLL r=2" in out
 
 
+def test_models_of_tasks_have_a_table_of_their_own(command, monkeypatch, task_model_folder):
+    from abbie_lens import zoo
+    from abbie_lens.tasks.evaluate import TaskEvaluation
+
+    monkeypatch.setattr(zoo, "FOLDER", task_model_folder.parent)
+    stored = json.loads((task_model_folder / "accuracy.json").read_text())
+    shares = TaskEvaluation.from_dict(stored).accuracy
+    (row,) = json.loads(command("models", "--json")[1])
+    told = row["accuracy"]
+    assert (told["task"], told["trained_difficulty"], told["tested_difficulty"]) == (
+        "k-hop",
+        [1, 2],
+        [1, 3],
+    )
+    assert told["trained"] == {
+        str(r): pytest.approx(shares[i, :2].mean()) for i, r in enumerate((1, 2))
+    }
+    assert told["beyond"] == {str(r): pytest.approx(shares[i, 2]) for i, r in enumerate((1, 2))}
+    assert row["heldout_nll"] == {}
+    out = command("models")[1]
+    assert "NLL" not in out and "harder, 3–3" in out and f"{shares[0, :2].mean():.3f}" in out
+
+
+def test_a_refused_depth_is_null_and_an_empty_cell(
+    command, monkeypatch, task_model_folder, tmp_path
+):
+    import shutil
+
+    from abbie_lens import zoo
+
+    folder = shutil.copytree(task_model_folder, tmp_path / "tiny-k-hop")
+    stored = json.loads((folder / "accuracy.json").read_text())
+    for name in ("accuracy", "low", "high"):
+        stored[name][1] = [None] * 3
+    (folder / "accuracy.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    told = json.loads(command("models", "--json")[1])[0]["accuracy"]
+    assert told["trained"]["2"] is None and told["trained"]["1"] is not None
+    assert "nan" not in command("models")[1]
+
+
 @pytest.fixture(scope="module")
 def diagnosed(tmp_path_factory, model_folders):
     """One run of `diagnose` in a process of its own: (folder, finished process)."""
@@ -204,7 +245,7 @@ def test_train_writes_a_model_that_loads(tmp_path, command):
     (tmp_path / "text.txt").write_text("the cat sat on the mat.\n" * 400)
     code, out, err = command(
         "train", "--data", str(tmp_path / "text.txt"), "--out", str(tmp_path / "run"),
-        "--loop", "abbie-d", "--residual", "literal", "--d-model", "16", "--n-heads", "2",
+        "--loop", "abbie-d", "--loop-settings", '{"residual": "literal"}', "--d-model", "16", "--n-heads", "2",
         "--n-ctx", "16", "--vocab-size", "300", "--train-tokens", "600", "--batch-size", "4",
         "--seed", "3", "--json",
     )  # fmt: skip

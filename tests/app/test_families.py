@@ -33,11 +33,11 @@ def folder_of(tmp_path_factory, tiny_model, tiny_tokenizer):
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_page_opens_with_every_family(dashboard, folder_of, family):
-    """Asked for r = 4 by the address, which AdaPonder with its two gates refuses."""
+    """Asked for r = 3 by the address, which AdaPonder with its two gates refuses."""
     folder = folder_of(FAMILIES[family]())
-    at = dashboard("overview.py", models=(str(folder),), query={"r": "4"})
+    at = dashboard("overview.py", models=(str(folder),), query={"r": "3"})
     deepest = runs.deepest(str(folder))
-    assert at.sidebar.slider(key="r").value == min(4, deepest or 4)
+    assert at.sidebar.slider(key="r").value == min(3, deepest or 3)
     for page in PAGES:
         at.switch_page(f"screens/{page}.py").run()
         assert_calm(at)

@@ -218,26 +218,6 @@ def test_too_little_text_to_probe_is_said_calmly(dashboard):
     assert "cannot be fitted" in texts(at) and "document" in texts(at)
 
 
-def test_compare_puts_both_models_on_the_same_scales(dashboard, model_folders):
-    at = dashboard("compare.py", query={"look": "Norm of the state"})
-    assert_calm(at)
-    left, right = figures(at)
-    assert left["layout"]["yaxis"]["range"] == right["layout"]["yaxis"]["range"]
-    table = at.dataframe[0].value
-    assert [c.split(":")[0] for c in table.columns[1:]] == ["left", "right"]
-    for column, folder in zip(table.columns[1:], model_folders, strict=True):
-        model = load(folder)
-        nll = model(model.to_tokens(TEXT), n_iters=4, return_type="loss").item()
-        assert float(table[column][1]) == pytest.approx(nll, abs=0.002)
-
-
-def test_compare_two_prompts(dashboard):
-    at = dashboard("compare.py", query={"compare": "prompt", "prompt_b": "the mat", "look": "Lens"})
-    assert_calm(at)
-    left, right = (figure["layout"]["xaxis"]["ticktext"] for figure in figures(at))
-    assert len(left) > len(right)
-
-
 def test_an_exported_bundle_opens_without_its_model(dashboard, model_folders, monkeypatch):
     source = LiveSource(str(model_folders[0]), TEXT, 4)
     content = bundles.build(source, "my run")

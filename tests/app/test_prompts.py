@@ -21,12 +21,14 @@ ODD = {
     "special": "<|endoftext|> the",
     "lines": "one\n\n\ttwo\r\n",
 }
+# The page's first view needs no prompt.
+SEVERAL = {"compare": "Several on this prompt"}
 RAW = ("<script>", "<b>", "**x**", ":red[c]", "$y$", "[a](")
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "\n\t \n"])
 def test_nothing_to_read_is_said_calmly_on_every_page(dashboard, prompt):
-    at = dashboard(query={"prompt": prompt})
+    at = dashboard(query=SEVERAL | {"prompt": prompt})
     for page in PAGES:
         at.switch_page(f"screens/{page}.py").run()
         assert not at.exception
@@ -35,11 +37,21 @@ def test_nothing_to_read_is_said_calmly_on_every_page(dashboard, prompt):
 
 def test_ten_times_the_context_is_said_calmly_on_every_page(dashboard, model_folders):
     n_ctx = load(model_folders[0]).cfg.n_ctx
-    at = dashboard(query={"prompt": "the cat " * 10 * n_ctx})
+    at = dashboard(query=SEVERAL | {"prompt": "the cat " * 10 * n_ctx})
     for page in PAGES:
         at.switch_page(f"screens/{page}.py").run()
         assert not at.exception
         assert "cannot be run" in texts(at) and str(n_ctx) in texts(at)
+
+
+def test_odd_prompts_name_their_curves_as_text(dashboard):
+    prompt = ODD["script"] + ODD["entity"]
+    query = {"compare": "Two prompts", "prompt": "the cat", "prompt_b": prompt, "r": "2"}
+    at = dashboard("compare.py", query=query)
+    assert_calm(at)
+    names = {trace.get("name") for figure in figures(at) for trace in figure["data"]}
+    assert labels.escape(ODD["script"])[:20] in " ".join(filter(None, names))
+    assert not any(raw in name for name in filter(None, names) for raw in RAW)
 
 
 CASES = [
@@ -50,7 +62,7 @@ CASES = [
 
 @pytest.mark.parametrize(("page", "prompt"), CASES)
 def test_odd_characters_run_and_are_never_markup(dashboard, page, prompt):
-    at = dashboard(f"{page}.py", query={"prompt": prompt, "r": "2"})
+    at = dashboard(f"{page}.py", query=SEVERAL | {"prompt": prompt, "r": "2"})
     assert_calm(at)
     for element in [*at.markdown, *at.caption]:
         assert not element.allow_html

@@ -137,7 +137,7 @@ def test_a_stored_result_draws_the_same(untrained):
 
 def test_grid_marks_training_and_chance(untrained):
     fig = untrained.figure(theme="dark")
-    assert {"right of it: harder than trained"} <= {t.name for t in fig.data if t.name}
+    assert {"→ harder than trained"} <= {t.name for t in fig.data if t.name}
     cells = next(t for t in fig.data if t.type == "heatmap")
     assert "chance 0.17" in cells.colorbar.ticktext and (cells.zmin, cells.zmax) == (0, 1)
 

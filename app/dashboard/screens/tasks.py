@@ -39,7 +39,8 @@ if own is None:
     )  # fmt: skip
 first, second, third, fourth, fifth = st.columns([2, 3, 2, 2, 1.4], vertical_alignment="bottom")
 name = first.selectbox(
-    "Task", names, index=names.index(own.name if own else names[0]), key="task", bind="query-params",
+    "Task", names, index=names.index(own.name if own else names[0]), bind="query-params",
+    key=f"task_of_{own.name}" if own else "task",  # another model begins with its own
     help="Of the model's own task, the settings it was trained with; of another, the usual ones.",
 )  # fmt: skip
 task = tasking.offered(name, own)
@@ -47,7 +48,7 @@ low, high = task.test_difficulty
 difficulty = (low, high)
 if task.hardest > 1:
     difficulty = second.slider(
-        "Steps that an answer needs", 1, task.hardest, (low, high), key=f"difficulty_{name}",
+        "Steps that an answer needs", 1, task.hardest, (low, high), key=f"difficulty_{name}_{task.hardest}",
         bind="query-params", help=f"One step is {task.steps}.",
     )  # fmt: skip
 most = runs.deepest(source.model) or MAX_ITERS

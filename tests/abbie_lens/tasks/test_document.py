@@ -34,7 +34,7 @@ def test_the_table_states_every_task_as_its_class_does(document):
 
 def test_the_code_runs_as_it_stands(document, capsys):
     blocks = re.findall(r"^```python\n(.*?)^```", document, re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict = {}
     for block in blocks:
         exec(compile(block, "tasks.md", "exec"), names)
@@ -52,3 +52,6 @@ def test_the_code_runs_as_it_stands(document, capsys):
         )
         assert model.to_str_tokens(batch.tokens[row.batch])[row.position + 1] == row.answer
     assert "exit_step" in capsys.readouterr().out
+    depth, stops = names["depth"], names["stops"]
+    assert (depth.accuracy[[1, 2, 4]] == names["result"].accuracy).all()
+    assert set(stops.needed) <= {1, 2, 3} and len(stops.needed) == (depth.needed > 0).sum()
