@@ -71,7 +71,7 @@ def visit(chrome, address):
 
     def start(path="", scheme="light", **address_query):
         page = chrome[scheme].new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(180_000)  # two cores may be shared with other tests
         page.on("pageerror", lambda error: note("exception", str(error)))
         page.on("requestfailed", lambda request: note("failed request", request.url))
         page.on("request", lambda request: note_foreign(request.url))
