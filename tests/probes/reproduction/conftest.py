@@ -1,0 +1,82 @@
+"""A comparison of three families small enough to train in a moment, and its uninterrupted run."""
+
+import random
+
+import pytest
+
+from probes.reproduction import Metrics, ReproduceConfig, reproduce
+
+WORDS = "the cat sat on a mat and ran to see rain fall over old stone walls by night".split()
+
+
+def _document(seed):
+    generator = random.Random(seed)
+    return "".join(" ".join(generator.choices(WORDS, k=9)) + ".\n" for _ in range(40))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """`tiny(**changes)`: std, abbie-d and adaponder for 3 steps on a few kilobytes."""
+    text = tmp_path_factory.mktemp("text") / "text.txt"
+    text.write_text("\f".join(map(_document, range(6))))
+
+    def make(**changes):
+        plain = {
+            "name": "tiny",
+            "model": {"d_model": 16, "n_heads": 2, "n_ctx": 24, "d_mlp": 32, "seed": 0},
+            "training": {
+                "train_tokens": 3 * 4 * 23, "batch_size": 4, "learning_rate": 3e-3,
+                "warmup_steps": 1, "eval_every": 3, "checkpoint_every": 1, "log_every": 1,
+                "eval_windows": 2, "final_n_iters": [1, 2], "final_windows": 4,
+                "device": "cpu", "threads": 1,
+            },
+            "families": {"std": {}, "abbie-d": {}, "adaponder": {}},
+            "data": str(text),
+            "vocab_size": 280,
+            "measures": {
+                "nll": {"n_iters": [1, 2, 4], "windows": 24},
+                "compute": {"n_iters": [0, 1, 2, 4]},
+                "fixed_point": {"n_iters": 4, "prompts": 3, "length": 12},
+                "stability": {
+                    "families": ["std"], "n_iters": [1, 2], "steps": 2, "batch_size": 2,
+                    "warmup_steps": 0, "prompts": 2,
+                },
+                "pondering": {"windows": 6, "shares": [0.5]},
+                "attention": {"windows": 2},
+            },
+        }  # fmt: skip
+        return ReproduceConfig.from_dict({**plain, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory):
+    """Folder of the uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    reproduce(tiny(), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """`contents(folder)`: bytes of every file by relative path."""
+
+    def read(folder):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    return read
+
+
+@pytest.fixture
+def made(tmp_path):
+    """`made(family, measure, values)` stores hand-made metrics; `made.metrics` reads them."""
+
+    class Made:
+        metrics = Metrics(tmp_path / "metrics")
+
+        def __call__(self, family, measure, values):
+            self.metrics.write(family, measure, {}, values)
+
+    return Made()
