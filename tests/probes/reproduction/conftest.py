@@ -6,7 +6,26 @@ import pytest
 
 from probes.reproduction import Metrics, ReproduceConfig, reproduce
 
-WORDS = "the cat sat on a mat and ran to see rain fall over old stone walls by night".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "ran",
+    "to",
+    "see",
+    "rain",
+    "fall",
+    "over",
+    "old",
+    "stone",
+    "walls",
+    "by",
+    "night",
+]
 
 
 def _document(seed):

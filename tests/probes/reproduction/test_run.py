@@ -1,5 +1,6 @@
 """A comparison may be stopped anywhere, does nothing twice, and measures what the model itself would say."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -27,10 +28,8 @@ def stages(config, out, stop_at=None, **options):
         if stage.number == stop_at:
             raise Killed
 
-    try:
+    with contextlib.suppress(Killed):
         reproduce(config, out, tell, **options)
-    except Killed:
-        pass
     return begun
 
 
@@ -78,7 +77,10 @@ def test_a_depth_that_the_loop_refuses_is_null_and_nothing_else_is(finished):
     assert values["n_iters"] == [1, 2, 4]
     assert [v is None for v in values["nll"]] == [False, False, True]
     assert [v is None for v in stored.values("abbie-d", "nll")["nll"]] == [False] * 3
-    assert [v is None for v in stored.values("adaponder", "compute")["flops"]] == [*[False] * 3, True]
+    assert [v is None for v in stored.values("adaponder", "compute")["flops"]] == [
+        *[False] * 3,
+        True,
+    ]
     refused = stored.values("adaponder", "fixed_point")
     assert refused["trained"] is None and "n_iters=4" in refused["refused"]
 
@@ -116,7 +118,7 @@ def test_missing_text_is_told_with_the_options_to_give(tmp_path, monkeypatch):
 def test_a_token_file_is_used_where_it_lies(tiny, finished, tmp_path):
     data = finished / "data"
     config = tiny(data=str(data / "train.bin"), heldout=str(data / "heldout.bin")).only(["std"])
-    reproduce(dataclasses.replace(config, measures={m: None for m in config.measures}), tmp_path)
+    reproduce(dataclasses.replace(config, measures=dict.fromkeys(config.measures)), tmp_path)
     assert not (tmp_path / "data").exists()
     theirs = json.loads((finished / "std" / "final" / "config.json").read_text())
     ours = json.loads((tmp_path / "std" / "final" / "config.json").read_text())
