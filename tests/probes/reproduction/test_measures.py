@@ -86,9 +86,11 @@ def test_norms_are_those_of_autograd(tiny_model, tokens):
 def ponder(tiny_model):
     """Gates that really differ between tokens, so that a threshold splits them."""
     model = tiny_model(AdaPonder(max_iters=3, threshold=0.5), n_iters=3, **WHOLE)
+    draw = torch.Generator().manual_seed(0)
     for gate in model.loop.gates:
-        torch.nn.init.normal_(gate[0].weight, std=2.0)
-        torch.nn.init.normal_(gate[2].weight, std=2.0)
+        # Wide enough to differ, not so wide that half of them are exactly 0 and no threshold splits them.
+        torch.nn.init.normal_(gate[0].weight, std=0.5, generator=draw)
+        torch.nn.init.normal_(gate[2].weight, std=0.5, generator=draw)
     return model
 
 
