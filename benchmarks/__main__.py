@@ -33,14 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.parse_args(arguments)
 
-    rows = []
+    results, rows = HERE / "results.json", []
     for name in chosen.only or BENCHMARKS:
         print(f"{name} …", file=sys.stderr, flush=True)
         rows.append(run_apart(name, QUICK_PAIRS if chosen.quick else PAIRS))
-    if not chosen.quick:
-        results = HERE / "results.json"
-        kept = merged(read(results) if chosen.only else [], rows, list(BENCHMARKS))
-        write(kept, results, HERE.parent / "RESULTS.md")
+        if not chosen.quick:
+            # After every row: a measurement that is stopped keeps what it has.
+            kept = merged(read(results), rows, list(BENCHMARKS))
+            write(kept, results, HERE.parent / "RESULTS.md")
     print(markdown(rows))
     return 0
 
