@@ -1,45 +1,17 @@
 """A corpus of a few kilobytes, and one uninterrupted run on it that others are compared with."""
 
-import random
-
 import pytest
 
 from abbie_lens.training import TrainConfig, train
-
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "ran",
-    "to",
-    "see",
-    "rain",
-    "fall",
-    "over",
-    "old",
-    "stone",
-    "walls",
-    "by",
-    "night",
-]
-
-
-def _text(seed: int, n_words: int) -> str:
-    generator = random.Random(seed)
-    lines = (" ".join(generator.choices(WORDS, k=9)) + ".\n" for _ in range(n_words // 9))
-    return "".join(lines)
+from tests.corpus import text
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     """Folder with train.txt (5 documents) and heldout.txt (3)."""
     folder = tmp_path_factory.mktemp("corpus")
-    (folder / "train.txt").write_text("\f".join(_text(s, 900) for s in range(5)))
-    (folder / "heldout.txt").write_text("\f".join(_text(s, 250) for s in range(10, 13)))
+    (folder / "train.txt").write_text("\f".join(text(s, 900) for s in range(5)))
+    (folder / "heldout.txt").write_text("\f".join(text(s, 250) for s in range(10, 13)))
     return folder
 
 

@@ -1,43 +1,16 @@
 """A comparison of three families small enough to train in a moment, and its uninterrupted run."""
 
-import random
-
 import pytest
 
 from probes.reproduction import Metrics, ReproduceConfig, reproduce
-
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "ran",
-    "to",
-    "see",
-    "rain",
-    "fall",
-    "over",
-    "old",
-    "stone",
-    "walls",
-    "by",
-    "night",
-]
-
-
-def _document(seed):
-    generator = random.Random(seed)
-    return "".join(" ".join(generator.choices(WORDS, k=9)) + ".\n" for _ in range(40))
+from tests.corpus import text
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """`tiny(**changes)`: std, abbie-d and adaponder for 3 steps on a few kilobytes."""
-    text = tmp_path_factory.mktemp("text") / "text.txt"
-    text.write_text("\f".join(map(_document, range(6))))
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\f".join(text(seed, 360) for seed in range(6)))
 
     def make(**changes):
         plain = {
@@ -50,7 +23,7 @@ def tiny(tmp_path_factory):
                 "device": "cpu", "threads": 1,
             },
             "families": {"std": {}, "abbie-d": {}, "adaponder": {}},
-            "data": str(text),
+            "data": str(file),
             "vocab_size": 280,
             "measures": {
                 "nll": {"n_iters": [1, 2, 4], "windows": 24},
