@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
 from probes.figures import labels, style
+from probes.figures.bands import add_band
 from probes.figures.fixed_point_grid import token_view, verdict_line
 from probes.figures.grid import span
 
@@ -89,7 +90,7 @@ def _curve(
     if metric not in LINEAR:
         low, median, high = (np.where(v > 0, v, np.nan) for v in (low, median, high))
     if band:
-        _band(fig, k, low, high, look["color"], row, col)
+        add_band(fig, k, low, high, look["color"], alpha=0.18, row=row, col=col)
     fig.add_scatter(
         x=k,
         y=median,
@@ -126,34 +127,6 @@ def _mark_h0(fig: go.Figure, level: float, row: int, col: int, theme: style.Them
         row=row,
         col=col,
     )
-
-
-def _band(
-    fig: go.Figure,
-    k: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    color: str,
-    row: int,
-    col: int,
-) -> None:
-    both = np.isfinite(low) & np.isfinite(high)
-    # One polygon per unbroken stretch: a fill across undefined iterations would invent values.
-    for part in np.split(
-        np.flatnonzero(both), np.flatnonzero(np.diff(np.flatnonzero(both)) > 1) + 1
-    ):
-        fig.add_scatter(
-            x=np.concatenate([k[part], k[part][::-1]]),
-            y=np.concatenate([high[part], low[part][::-1]]),
-            mode="lines",
-            line={"width": 0},
-            fill="toself",
-            fillcolor=style.rgba(color, 0.18),
-            hoverinfo="skip",
-            showlegend=False,
-            row=row,
-            col=col,
-        )
 
 
 def _token_lines(
