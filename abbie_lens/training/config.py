@@ -32,7 +32,6 @@ FREE_ON_RESUME = frozenset(
         "final_windows",
         "threads",
         "compile",
-        "micro_batch_size",
         "trackers",
         "resume",
         "export_dtype",

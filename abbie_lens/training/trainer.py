@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -57,34 +59,37 @@ class Trainer:
         """Take step number `step` (from 0); the local NLL in nats and the gradient norm before clipping."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        # Families that draw their state get the same draw in a resumed run.
-        torch.manual_seed(self.config.seed * 1_000_003 + step)
-        device = self.accelerator.device
-        mine = slice(self.rows.start, self.rows.stop)
-        tokens, counted = (
-            None if array is None else torch.from_numpy(array[mine]).to(device).split(self.micro)
-            for array in self.batches(step)
-        )
-        assert tokens is not None
-        # Micro-batches weigh as many answers as they hold, so that the step is the whole batch's mean.
-        weights = [1 / len(tokens)] * len(tokens)
+        # A drawn state is the same in a resumed run, and another in every process. The CPU's
+        # generator reads the low 32 bits of a seed, over which this multiple spreads processes.
+        process = self.accelerator.process_index * 2_654_435_761
+        torch.manual_seed(self.config.seed * 1_000_003 + step + process)
+        tokens, counted = self.batches(step)
+        parts = self._parts(tokens)
+        answers: Sequence[torch.Tensor | None] = [None] * len(parts)
+        weights = [1 / len(parts)] * len(parts)
         if counted is not None:
-            share = torch.stack([part[:, 1:].sum() for part in counted]).float()
-            weights = (share / share.sum()).tolist()
+            # Every answer of the global batch weighs the same, wherever it is computed.
+            answers = self._parts(counted)
+            each = counted[:, 1:].sum() / self.accelerator.num_processes
+            weights = [float(part[:, 1:].sum() / each) for part in answers if part is not None]
         n_iters = self.recipe.n_iters(self.model.cfg.n_iters, self.config.seed, step)
+        device = self.accelerator.device
         nll = torch.zeros((), device=device)
-        for number, part in enumerate(tokens):
-            with self._sync(last=number == len(tokens) - 1):
+        for number, (part, asked, weight) in enumerate(zip(parts, answers, weights, strict=True)):
+            with self._sync(last=number == len(parts) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    loss, part_nll = self.objective(
-                        part, counted and counted[number], n_iters, step / self.n_steps
-                    )
-                self.accelerator.backward(loss * weights[number])
-            nll += part_nll * weights[number]
+                    loss, part_nll = self.objective(part, asked, n_iters, step / self.n_steps)
+                self.accelerator.backward(loss * weight)
+            nll += part_nll * weight
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return nll, norm
+
+    def _parts(self, batch: np.ndarray) -> Sequence[torch.Tensor]:
+        """This process's rows of a global array [batch, pos], in micro-batches."""
+        mine = torch.from_numpy(batch[self.rows.start : self.rows.stop])
+        return mine.to(self.accelerator.device).split(self.micro)
 
     def global_loss(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> float:
         """Mean loss over all processes; DivergedError if it or the gradient is not finite."""

@@ -1,13 +1,18 @@
 """Two processes under torchrun take the steps that one takes."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from abbie_lens.training import train
+from abbie_lens.training.data import prepare
+from abbie_lens.training.trainer import Trainer
 
 WORKER = """
 import sys
@@ -27,9 +32,23 @@ print("(world size, windows each):", seen, flush=True)
 """
 
 
-def test_two_processes_equal_one(settings, losses, tmp_path, project_root):
-    config = settings(tmp_path / "two", train_tokens=8 * 23 * 6, micro_batch_size=2)
-    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+TASK = dict(
+    data="", heldout=None, task={"task": "k-hop", "n_nodes": 8, "train_difficulty": [1, 2],
+    "test_difficulty": [1, 3], "n_ctx": 48}, eval_windows=4, final_windows=8,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["text", "task"])
+def test_two_processes_equal_one(settings, losses, tmp_path, project_root, kind):
+    """On a task too, where the processes hold different numbers of answers."""
+    changes, length = ({}, 23) if kind == "text" else (TASK, 47)
+
+    def config(folder, **more):
+        made = settings(tmp_path / folder, train_tokens=8 * length * 6, **changes, **more)
+        return dataclasses.replace(made, model={**made.model, "n_ctx": length + 1})
+
+    two = config("two", micro_batch_size=2)
+    (tmp_path / "config.json").write_text(json.dumps(two.to_dict()))
     (tmp_path / "worker.py").write_text(WORKER)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
@@ -40,5 +59,21 @@ def test_two_processes_equal_one(settings, losses, tmp_path, project_root):
     assert done.returncode == 0, done.stderr
     # two processes share the pipe: their lines may interleave
     assert done.stdout.count("{(2, 4)}") == 2, done.stdout
-    train(settings(tmp_path / "one", train_tokens=8 * 23 * 6), on_progress=lambda now: None)
+    train(config("one"), on_progress=lambda now: None)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+
+
+def test_a_drawn_state_is_another_in_every_process(settings, tmp_path):
+    drawn = []
+    for index in (0, 1, 1):
+        here = SimpleNamespace(
+            process_index=index, num_processes=2, device=torch.device("cpu"),
+            prepare_model=lambda module: module, backward=lambda loss: loss.backward(),
+        )  # fmt: skip
+        config = settings(tmp_path / "run")
+        config = dataclasses.replace(config, model={**config.model, "loop": {"family": "0pt"}})
+        trainer = Trainer(config, prepare(config, tmp_path / "data"), here)
+        keep = lambda h, hook: drawn.append(h.detach().clone())  # noqa: E731
+        with trainer.model.hooks([("loop.hook_state@0", keep)]):
+            trainer.step(3)
+    assert torch.equal(drawn[1], drawn[2]) and not torch.equal(drawn[0], drawn[1])

@@ -90,6 +90,7 @@ def test_the_length_is_fixed_once_the_rate_decays(settings, tmp_path):
     [
         (dict(seed=1), "seed=1: the run to resume was started with 0"),
         (dict(learning_rate=1e-4), "learning_rate=0.0001"),
+        (dict(micro_batch_size=2), "micro_batch_size=2"),
         (dict(data="heldout.txt"), "is not the text the run was started with"),
     ],
 )
