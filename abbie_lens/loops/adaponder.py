@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from abbie_lens.context import Reuse
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import BEYOND, Advance, Start, require
-from abbie_lens.loops.ponder import Ponder, mixture
+from abbie_lens.loops.ponder import Ponder, mixture, require_uncached
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -119,7 +119,11 @@ class AdaPonder(Ponder):
         return Advance(h, z, carry)
 
     def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
-        """h_k with the z_k, keys and values of the tokens still active; halted ones keep theirs."""
+        """h_k with the z_k, keys and values of the tokens still active; halted ones keep theirs.
+
+        Errors: InputError for a State with a cache.
+        """
+        require_uncached(state)
         z, served = self._pass(model, state, h, state.carry["active"])
         return state.replace(h=h, z=z, carry={**state.carry, "served": served})
 

@@ -132,6 +132,15 @@ class LoopFamily:
         return None
 
 
+WHOLE_STACK = {"n_head_blocks": 0, "n_body_blocks": 4, "n_tail_blocks": 0}
+"""Shape of a loop over all blocks."""
+
+
+def scaled_embeddings(d_model: int) -> dict[str, Any]:
+    """Embeddings times sqrt(d) and weights of std sqrt(2 / 5d), as arXiv 2502.05171 and 2505.20674 have them."""
+    return {"embed_scale": d_model**0.5, "initializer_range": (2 / (5 * d_model)) ** 0.5}
+
+
 def require(ok: bool, name: str, value: object, allowed: object) -> None:
     """Errors: ConfigError naming a loop's setting, its value and what is allowed."""
     if not ok:

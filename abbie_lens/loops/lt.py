@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from abbie_lens.loops.base import Advance, LoopFamily, Start, require_bare
+from abbie_lens.loops.base import WHOLE_STACK, Advance, LoopFamily, Start, require_bare
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -40,13 +40,7 @@ class LT(LoopFamily):
     @classmethod
     def shape(cls, d_model: int) -> dict[str, Any]:
         """All blocks in the Body, three loops, capped logits."""
-        return {
-            "n_head_blocks": 0,
-            "n_body_blocks": 4,
-            "n_tail_blocks": 0,
-            "n_iters": 3,
-            "output_logits_soft_cap": 15.0,
-        }
+        return {**WHOLE_STACK, "n_iters": 3, "output_logits_soft_cap": 15.0}
 
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for a Head or a Tail."""

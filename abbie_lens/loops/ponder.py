@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from abbie_lens.errors import InputError
 from abbie_lens.hooks.points import Site
-from abbie_lens.loops.base import CONCEPT_SPACE, Advance, LoopFamily, Start, require, require_bare
+from abbie_lens.loops.base import (
+    CONCEPT_SPACE,
+    WHOLE_STACK,
+    Advance,
+    LoopFamily,
+    Start,
+    require,
+    require_bare,
+    scaled_embeddings,
+)
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -39,14 +49,7 @@ class Ponder(LoopFamily):
     @classmethod
     def shape(cls, d_model: int) -> dict[str, Any]:
         """All blocks in the Body, two updates, embeddings times sqrt(d), weights of std sqrt(2 / 5d)."""
-        return {
-            "n_head_blocks": 0,
-            "n_body_blocks": 4,
-            "n_tail_blocks": 0,
-            "n_iters": 2,
-            "embed_scale": d_model**0.5,
-            "initializer_range": (2 / (5 * d_model)) ** 0.5,
-        }
+        return {**WHOLE_STACK, "n_iters": 2, **scaled_embeddings(d_model)}
 
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for a Head or a Tail, or a `top_k` outside the vocabulary."""
@@ -77,8 +80,17 @@ class Ponder(LoopFamily):
         return Advance(h, model.body(h, state.replace(k=state.k + 1)))
 
     def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
-        """h_k with the z_k = B(h_k) that the next feedback mixes."""
+        """h_k with the z_k = B(h_k) that the next feedback mixes. Errors: InputError for a State with a cache."""
+        require_uncached(state)
         return state.replace(h=h, z=model.body(h, state))
+
+
+def require_uncached(state: State) -> None:
+    """Errors: InputError where running this iteration's pass once more would cache its keys twice."""
+    if state.context.kv is not None:
+        raise InputError(
+            "restart: this State holds cached keys and values; begin it without `past`."
+        )
 
 
 def mixture(model: HookedLoopedTransformer, z: Tensor, top_k: int | None = None) -> Tensor:

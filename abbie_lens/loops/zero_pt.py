@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from abbie_lens.loops.base import Advance, LoopFamily, Start, require
+from abbie_lens.loops.base import Advance, LoopFamily, Start, require, scaled_embeddings
 from abbie_lens.loops.initial import drawn_state, fresh_state
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ZeroPt(LoopFamily):
     @classmethod
     def shape(cls, d_model: int) -> dict[str, Any]:
         """Embeddings times sqrt(d) and weights of std sqrt(2 / 5d), as published."""
-        return {"embed_scale": d_model**0.5, "initializer_range": (2 / (5 * d_model)) ** 0.5}
+        return scaled_embeddings(d_model)
 
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for an unknown norm or a negative scale."""
@@ -54,7 +54,7 @@ class ZeroPt(LoopFamily):
     def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
         """`adapter`, A."""
         adapter = nn.Linear(2 * cfg.d_model, cfg.d_model, bias=False)
-        adapter.init_std = (2 / (5 * cfg.d_model)) ** 0.5  # type: ignore[assignment]
+        adapter.init_std = scaled_embeddings(cfg.d_model)["initializer_range"]
         return {"adapter": adapter}
 
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:

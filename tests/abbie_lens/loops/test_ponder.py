@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from abbie_lens.errors import InputError
 from abbie_lens.loops import Ponder, Std
 from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, read_out
@@ -63,3 +64,11 @@ def test_all_passes_are_in_the_gradient(tokens):
         state = model.step(state)
     (gradient,) = torch.autograd.grad(model.readout(state).square().sum(), first)
     assert gradient.abs().max() > 0
+
+
+def test_a_restart_refuses_a_state_whose_keys_are_cached(tokens):
+    for name in ("ponder", "adaponder"):
+        model = make(name)
+        state = model.begin(tokens, 2, past={})
+        with pytest.raises(InputError, match="cached keys"):
+            model.cfg.loop.restart(model, state, state.h)
