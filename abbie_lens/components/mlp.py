@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,8 +37,10 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, pos, d_model] -> [batch, pos, d_model]."""
         if self.gated:
-            pre = self.hook_pre(self.gate_proj(x))
-            post = self.act(pre) * self.hook_pre_linear(self.in_proj(x))
+            gate = self.act(self.hook_pre(self.gate_proj(x)))
+            linear = self.hook_pre_linear(self.in_proj(x))
+            # In place where no gradient needs the gate: fresh memory costs more than the arithmetic.
+            post = gate * linear if torch.is_grad_enabled() else gate.mul_(linear)
         else:
             post = self.act(self.hook_pre(self.in_proj(x)))
         return self.out_proj(self.hook_post(post))

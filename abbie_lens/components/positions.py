@@ -21,4 +21,7 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """x [batch, pos, head, d_head] turned by its position."""
     cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    turned, across = x * cos, torch.cat((-second, first), dim=-1)
+    # In place where no gradient needs the product: fresh memory costs more than the arithmetic.
+    add = torch.addcmul if torch.is_grad_enabled() else Tensor.addcmul_
+    return add(turned, across, sin)
