@@ -94,6 +94,8 @@ def exits(depth: TaskDepth, rule: str, threshold: float | None) -> TaskExits:
     if depth.replay_control is not None:
         control = _steps(depth.replay_control, rule, outcome.threshold)[row, position]
     difficulty = np.unique(needed)
+    means, correlation = by_difficulty(row, needed, exit_step, difficulty, depth.seed)
+    control_means, control_correlation = by_difficulty(row, needed, control, difficulty, depth.seed)
     return TaskExits(
         model=depth.model,
         tokens=depth.tokens,
@@ -109,8 +111,10 @@ def exits(depth: TaskDepth, rule: str, threshold: float | None) -> TaskExits:
         control=control,
         difficulty=difficulty,
         trained_difficulty=depth.trained_difficulty,
-        **_statistics(row, needed, exit_step, difficulty, "", depth.seed),
-        **_statistics(row, needed, control, difficulty, "control_", depth.seed),
+        means=means,
+        correlation=correlation,
+        control_means=control_means,
+        control_correlation=control_correlation,
     )
 
 
@@ -118,15 +122,13 @@ def _steps(replay: Halting, rule: str, threshold: float) -> np.ndarray:
     return replay.at(rule, threshold).exit_step
 
 
-def _statistics(
-    row: np.ndarray,
-    needed: np.ndarray,
-    steps: np.ndarray,
-    difficulty: np.ndarray,
-    prefix: str,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """Means by needed steps and Spearman's correlation, each with its bootstrap interval over rows."""
+def by_difficulty(
+    row: np.ndarray, needed: np.ndarray, steps: np.ndarray, difficulty: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean steps by needed steps [difficulty, 3] and Spearman's correlation [3], over answers.
+
+    The last axis is (value, low, high), 95 % bootstraps over rows; all NaN where a step is negative.
+    """
     means, correlation = np.full((len(difficulty), 3), np.nan), np.full(3, np.nan)
     if (steps >= 0).all():
         draws = _draws(row, seed)
@@ -138,7 +140,7 @@ def _statistics(
                 )
         again = [spearman(needed, steps, weight) for weight in draws]
         correlation = _with_interval(spearman(needed, steps), np.array(again))
-    return {f"{prefix}means": means, f"{prefix}correlation": correlation}
+    return means, correlation
 
 
 def _draws(row: np.ndarray, seed: int) -> np.ndarray:

@@ -117,10 +117,10 @@ class ReproduceConfig:
         spec = self.families[family]
         return loops.decode({"family": family, **spec.loop})
 
-    def model_of(self, family: str) -> dict[str, Any]:
-        """LoopedConfig as JSON, without the vocabulary's size."""
+    def model_of(self, family: str, **changes: Any) -> dict[str, Any]:
+        """LoopedConfig as JSON, without the vocabulary's size; `changes` are over what all families share."""
         spec = self.families[family]
-        shared, loop = dict(self.model), {"family": family, **spec.loop}
+        shared, loop = {**self.model, **changes}, {"family": family, **spec.loop}
         preset = loops.family(loop["family"]).shape(int(shared.get("d_model", 0)))
         if preset.get("n_head_blocks") == 0 == preset.get("n_tail_blocks"):
             # A loop over the whole stack has as many blocks as the others have in all.

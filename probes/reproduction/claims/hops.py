@@ -1,8 +1,4 @@
-"""Does depth help where it is needed? Accuracy on k-hop questions, from models trained on the task.
-
-Those models are trained apart (`abbie-lens train --task`). Their accuracies are read from FAMILY/khop.json, whose
-`values` are a `TaskEvaluation` as plain JSON; without that file the rows say so.
-"""
+"""Does depth help where it is needed? Accuracy on k-hop questions, and where a gate spends its updates."""
 
 from __future__ import annotations
 
@@ -20,8 +16,8 @@ FAMILIES = ("abbie-d", "0pt", "flt", "adaponder")
 
 
 def claims(metrics: Metrics) -> list[Claim]:
-    """One row a family."""
-    return [_row(metrics, family) for family in FAMILIES]
+    """One row a family, and one for the learned gate."""
+    return [*(_row(metrics, family) for family in FAMILIES), _gate(metrics)]
 
 
 def _row(metrics: Metrics, family: str) -> Claim:
@@ -30,12 +26,24 @@ def _row(metrics: Metrics, family: str) -> Claim:
     stored = metrics.values(family, MEASURE)
     if stored is None:
         return PAPER.claim(claim, rule, "—", Estimate(), None)
+    stored = stored["evaluation"]
     low, high, best = accuracy_gain(stored)
     known = bool(np.isfinite([low.value, high.value]).all())
     hops = stored["difficulty"][-1]
     told = f"{hops} hops: r=1 {text(low, sign=False)}, r={best} {text(high, sign=False)}"
     gain = Estimate(high.value - low.value, high.low - low.high, high.high - low.low)
     return PAPER.claim(claim, rule, told, gain, gain.low > 0 if known else None)
+
+
+def _gate(metrics: Metrics) -> Claim:
+    claim = "adaponder: the gate gives more updates to answers that need more hops"
+    stored = metrics.values("adaponder", MEASURE)
+    found = Estimate() if stored is None else Estimate(*numbers(stored["spearman"]))
+    known = bool(np.isfinite(found.value))
+    told = f"Spearman {text(found)}" if known else "—"
+    if stored is not None and not known:
+        told = "all answers take the same number of updates"
+    return PAPER.claim(claim, "interval above 0", told, found, found.low > 0 if known else None)
 
 
 def accuracy_gain(stored: dict[str, Any]) -> tuple[Estimate, Estimate, int]:

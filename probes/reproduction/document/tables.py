@@ -217,11 +217,15 @@ def hops(metrics: Metrics) -> str:
         if stored is None:
             parts.append(f"{family}: not measured.")
             continue
+        updates, stored = stored["updates"], stored["evaluation"]
         cells = [numbers(stored[name]) for name in ("accuracy", "low", "high")]
         rows = []
         for i, r in enumerate(stored["n_iters"]):
             found = [Estimate(*(float(c[i][j]) for c in cells)) for j in range(cells[0].shape[1])]
             rows.append([f"r={r}", *(text(e, 2, sign=False) for e in found)])
+        if updates is not None:
+            found = [Estimate(*numbers(row)) for row in updates]
+            rows.append(["mean updates", *(text(e, 2, sign=False) for e in found)])
         parts.append(
             f"{family}\n\n" + table(["", *(f"{h} hops" for h in stored["difficulty"])], rows)
         )

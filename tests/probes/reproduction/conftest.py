@@ -35,6 +35,16 @@ def tiny(tmp_path_factory):
                 },
                 "pondering": {"windows": 6, "shares": [0.5]},
                 "attention": {"windows": 2},
+                "khop": {
+                    "families": {"abbie-d": {}, "adaponder": {}},
+                    "task": {"n_nodes": 6, "n_ctx": 32, "train_difficulty": [1, 2], "test_difficulty": [1, 3]},
+                    "model": {"d_model": 16, "n_heads": 2, "d_mlp": 32, "n_iters": 2},
+                    "training": {
+                        "train_tokens": 2 * 4 * 31, "batch_size": 4, "eval_every": 2, "checkpoint_every": 1,
+                        "eval_windows": 1, "device": "cpu", "threads": 1,
+                    },
+                    "n_iters": [1, 2, 4], "n_instances": 8, "rows": 6,
+                },
             },
         }  # fmt: skip
         return ReproduceConfig.from_dict({**plain, **changes})

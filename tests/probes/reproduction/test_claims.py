@@ -237,11 +237,24 @@ def test_hops_are_judged_on_the_hardest_questions(made):
         "accuracy": [[0.9, 0.2], [0.9, 0.6]], "low": [[0.85, 0.1], [0.85, 0.5]],
         "high": [[0.95, 0.3], [0.95, 0.7]],
     }  # fmt: skip
-    made("abbie-d", "khop", values)
-    made("0pt", "khop", {**values, "low": [[0.85, 0.1], [0.85, 0.25]]})
-    made("flt", "khop", {**values, "accuracy": [[NAN] * 2] * 2})
+    for family, change in {
+        "abbie-d": {},
+        "0pt": {"low": [[0.85, 0.1], [0.85, 0.25]]},
+        "flt": {"accuracy": [[NAN] * 2] * 2},
+    }.items():
+        made(family, "khop", {"evaluation": {**values, **change}, "spearman": None})
     found = [c.verdict for c in hops.claims(made.metrics)]
-    assert found == [HOLDS, FAILS, UNKNOWN, UNKNOWN]
+    assert found == [HOLDS, FAILS, UNKNOWN, UNKNOWN, UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("spearman", "verdict"),
+    [((0.3, 0.1, 0.5), HOLDS), ((0.1, -0.1, 0.3), FAILS), ((NAN, NAN, NAN), UNKNOWN)],
+)
+def test_the_gate_is_judged_by_where_it_spends_updates(made, spearman, verdict):
+    values = {"n_iters": [1], "difficulty": [1], "accuracy": [[1]], "low": [[1]], "high": [[1]]}
+    made("adaponder", "khop", {"evaluation": values, "spearman": spearman})
+    assert only(hops.claims(made.metrics), "the gate").verdict == verdict
 
 
 def test_nll_at_equal_flops_is_interpolated_between_depths_and_nowhere_else(made):

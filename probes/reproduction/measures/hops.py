@@ -1,0 +1,157 @@
+"""Do more iterations follow more hops? A small model of the family's own, trained on k-hop pointer chasing.
+
+The depth that a question needs is known there. Trained on few hops, asked beyond: accuracy by r and by hops, and
+where the loop has a mask of its own, the updates that it gives to answers of so many hops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+import abbie_lens
+from abbie_lens import loops, tasks
+from abbie_lens.config import LoopedConfig
+from abbie_lens.model import HookedLoopedTransformer
+from abbie_lens.tasks.evaluate import TaskEvaluation, accuracy
+from abbie_lens.training import TrainConfig, TrainProgress, train
+from probes.reproduction.measures.base import Measure, OnProgress, Subject, require
+from probes.reproduction.measures.imposed_masks import MASK
+from probes.task_exits import by_difficulty
+
+if TYPE_CHECKING:
+    from probes.reproduction.config import ReproduceConfig
+
+
+@dataclass(frozen=True)
+class Hops:
+    """A model trained on the task, asked about more hops than it was trained on."""
+
+    evaluation: TaskEvaluation
+    updates: np.ndarray | None
+    """[difficulty, 3] mean updates at the answers, with their interval; None for a loop without a mask."""
+    spearman: np.ndarray | None
+    """[3] rank correlation of an answer's updates with its hops; NaN where all took the same."""
+
+
+@dataclass(frozen=True)
+class MeasureHops(Measure):
+    """Train the loop on questions of few hops, with a shape and a recipe of the task's own."""
+
+    name: ClassVar[str] = "khop"
+    reads_weights: ClassVar[bool] = False
+
+    families: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=lambda: (
+            {name: {} for name in ("abbie-d", "0pt", "flt")}
+            | {
+                "adaponder": {
+                    "loop": {"family": "adaponder", "max_iters": 3, "beyond": "repeat_last"}
+                }
+            }
+        )
+    )
+    """Which families, and where each one's LoopedConfig differs from `model`."""
+    task: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "n_nodes": 12, "n_ctx": 64, "train_difficulty": (1, 3), "test_difficulty": (1, 6),
+        }
+    )  # fmt: skip
+    """Settings of the task."""
+    model: Mapping[str, Any] = field(
+        default_factory=lambda: {"d_model": 64, "n_heads": 4, "d_mlp": 176, "n_iters": 3}
+    )
+    """Fields of LoopedConfig over the comparison's and the family's."""
+    training: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "train_tokens": 8_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 200,
+            "decay_fraction": 0.3, "precision": "float32", "eval_every": 500, "checkpoint_every": 250,
+        }
+    )  # fmt: skip
+    """Fields of TrainConfig; nothing is taken over from the comparison's."""
+    n_iters: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
+    n_instances: int = 1000
+    """Questions of every number of hops."""
+    rows: int = 500
+    """Rows whose updates are counted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_iters", tuple(self.n_iters))
+
+    def check(self, comparison: ReproduceConfig) -> None:
+        """Errors: ConfigError for a task, model or recipe that is impossible."""
+        for name in ("n_instances", "rows"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        for family in self.families.keys() & comparison.families.keys():
+            config = self._training(comparison, family, "out")
+            task = tasks.decode(dict(config.task or {}))
+            shape = config.looped_config(task.d_vocab)
+            config.loop_recipe(shape.loop)
+
+    def parts(self, family: str, model: LoopedConfig) -> tuple[str, ...]:
+        """One file, for the families named."""
+        return (self.name,) if family in self.families else ()
+
+    def of(self, subject: Subject, model: LoopedConfig) -> dict[str, Any]:
+        """The model that is trained here, not the one trained on text."""
+        config = self._training(subject.comparison, subject.family, "out").to_dict()
+        return {"version": self.version, "settings": dataclasses.asdict(self), "training": config}
+
+    def measure(self, subject: Subject, part: str, progress: OnProgress) -> Hops:
+        """Train (or go on training) OUT/scratch/khop-FAMILY and ask."""
+        out = subject.scratch / f"{self.name}-{subject.family}"
+        config = self._training(subject.comparison, subject.family, str(out))
+
+        def forward(now: TrainProgress) -> None:
+            progress(now.step, now.n_steps)
+
+        torch.compiler.reset()
+        model = abbie_lens.load(train(config, on_progress=forward), dtype="float32")
+        task = tasks.decode(dict(config.task or {}))
+        evaluation = accuracy(
+            model.eval(), task, self.n_iters, n_instances=self.n_instances, progress=progress
+        )
+        if MASK not in model.hook_dict:
+            return Hops(evaluation, None, None)
+        return Hops(evaluation, *_updates(model, task, self.rows, evaluation.difficulty))
+
+    def _training(self, comparison: ReproduceConfig, family: str, out: str) -> TrainConfig:
+        task = {"task": "k-hop", **self.task}
+        named = {"model_name": f"{family}-khop", "n_ctx": task["n_ctx"]}
+        model = comparison.model_of(family, **self.model)
+        model |= {**self.model, **named, **self.families[family]}
+        most = loops.decode(model["loop"]).max_depth
+        depths = [r for r in self.n_iters if most is None or r <= most]
+        return TrainConfig.from_dict(
+            {
+                "final_n_iters": depths,
+                "eval_n_iters": depths,
+                "final_windows": self.n_instances,
+                **self.training,
+                "model": model,
+                "task": task,
+                "out": out,
+                "resume": True,
+            }
+        )
+
+
+@torch.inference_mode()
+def _updates(
+    model: HookedLoopedTransformer, task: tasks.Task, rows: int, difficulty: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Updates by hops, and their rank correlation, over the answers of some rows of the test split."""
+    masks: list[torch.Tensor] = []
+    batch = task.sample(0, rows, split="test")
+    with model.hooks(fwd_hooks=[(MASK, lambda mask, hook: masks.append(mask[..., 0]))]):
+        model(torch.from_numpy(batch.tokens).to(model.device), return_type=None)
+    # The token before an answer predicts it.
+    needed = batch.difficulty[:, 1:]
+    row, position = np.nonzero(needed)
+    updates = torch.stack(masks).sum(0)[:, :-1].cpu().numpy()[row, position]
+    return by_difficulty(row, needed[row, position], updates, np.array(difficulty), seed=0)
