@@ -42,9 +42,14 @@ def measured(models: Sequence[ZooModel], measure: str) -> list[ZooModel]:
 
 
 def rows(models: Sequence[ZooModel], measure: str) -> pd.DataFrame:
-    """One row a model; a depth that it refuses, or was not measured at, is missing."""
+    """One row a model, depths in rising order; one that it refuses, or was not measured at, is missing."""
     columns = _losses if measure == "text" else _accuracies
-    return pd.DataFrame([{**_identity(model), **columns(model)} for model in models])
+    table = pd.DataFrame([{**_identity(model), **columns(model)} for model in models])
+    # Models have different depths: the table has them in the order in which it met them.
+    parts = [name.partition("r=") for name in table.columns]
+    kinds = [kind for kind, _, _ in parts]
+    order = sorted(parts, key=lambda part: (kinds.index(part[0]), int(part[2] or 0)))
+    return table[["".join(part) for part in order]]
 
 
 def _identity(model: ZooModel) -> dict[str, Any]:

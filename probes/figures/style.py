@@ -91,7 +91,9 @@ def subtitle(result: Any, batch: int | None = 0) -> str:
 
 def caption(fig: go.Figure, text: str, *, below: int = 48, width: int = 76) -> go.Figure:
     """Write `text` (the formula) under the axes, wrapped; `below` is what the x axis takes, in px."""
-    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
+    # Names of models and families have hyphens.
+    wrap = textwrap.TextWrapper(width, break_on_hyphens=False).wrap
+    lines = [line for part in text.split("\n") for line in wrap(part) or [""]]
     fig.add_annotation(
         text="<br>".join(labels.escape(line) for line in lines),
         xref="paper",

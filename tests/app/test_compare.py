@@ -43,6 +43,8 @@ def test_leaderboard_has_every_measured_model_from_its_files(dashboard, measured
     for name in zoo.names():
         stored = zoo.describe(name).metrics["evaluation"]
         assert [table.loc[name, f"NLL r={r}"] for r in stored["n_iters"]] == stored["nll"]
+    depths = [int(name.removeprefix("NLL r=")) for name in table.columns if "r=" in name]
+    assert depths == sorted(depths) and 3 in depths
     assert legend(figures(at)[0]) == list(table.index)
     assert "my-run refuses r = 4: a gap" in str(figures(at)[0]["layout"]).replace("<br>", " ")
 

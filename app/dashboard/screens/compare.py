@@ -39,7 +39,7 @@ if what == "all":
         )  # fmt: skip
     chosen = board.measured(models, measure)
     chart = leaderboard.heldout if measure == "text" else leaderboard.accuracies
-    figures.show(chart(chosen), f"leaderboard-{measure}", height=440)
+    figures.show(chart(chosen), f"leaderboard-{measure}", height=560)
     board.show(chosen, measure)
     others = ", ".join(model.name for model in models if not any(
         model in board.measured(models, one) for one in board.MEASURES
