@@ -28,11 +28,13 @@ def row(lens: Lens, fixed: FixedPoint, halting: Halting) -> None:
 def _verdict(fixed: FixedPoint) -> None:
     verdicts = summary.fixed_point(fixed)["verdicts"]
     trained = verdicts["trained"]
-    st.metric(
+    # A metric's value is cut where a heading wraps.
+    st.caption(
         "Most states",
-        max(trained, key=lambda verdict: trained[verdict]) if trained else "undefined",
         help="What the direction of the state does over the iterations; see Fixed points.",
     )
+    most = max(trained, key=lambda verdict: trained[verdict]) if trained else "undefined"
+    st.markdown(f"#### {most}")
     control = f" · random weights: {_counts(verdicts['random'])}" if "random" in verdicts else ""
     st.caption(_counts(trained) + control)
 

@@ -80,13 +80,15 @@ def _short(name: str) -> str:
 
 def _about(name: str) -> None:
     try:
-        info = runs.model(name).info()
+        model = runs.model(name)
     except AbbieLensError:
         return  # the page says what is wrong
+    info, cfg = model.info(), model.cfg
+    around = " The Head reads the prompt once before the loop, the Tail predicts after it."
     st.caption(
         f"{plain.markdown(info.family)}, {info.n_params / 1e6:.1f}M parameters, "
-        f"trained with r = {info.trained_n_iters}. The Head reads the prompt once; one *iteration* "
-        "is one pass of every token through the Body; the Tail turns the state into a prediction."
+        f"trained with r = {info.trained_n_iters}. *r* counts {info.counts}."
+        + (around if cfg.n_head_blocks and cfg.n_tail_blocks else "")
     )
 
 

@@ -212,7 +212,8 @@ def _caption(result: FixedPoint, metrics: tuple[str, ...], lines: bool) -> str:
         if result.limit_iters:
             text += f" h*: after {result.limit_iters} iterations in {result.limit_dtype}, where the"
             text += f" median direction step is {result.limit_still:.1g}."
-        text += f" Some tokens have none: {result.limit_reason}." if result.limit_reason else ""
+        reason = result.limit_reason.rstrip(".") if result.limit_reason else ""
+        text += f" Some tokens have none: {reason}." if reason else ""
     if any((result.metric(m) == 0).any() for m in metrics if m not in LINEAR):
         text += " A step of exactly 0 lies below the logarithmic axis."
     if any(m not in _STEPS for m in metrics):

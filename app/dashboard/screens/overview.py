@@ -7,7 +7,7 @@ from probes import FixedPoint, Halting, Lens
 
 page.header(
     "What does the model say, and what do its iterations do?",
-    "One Body is applied r times to every token. Below: the most probable next token after each "
+    "The loop runs r times over the prompt. Below: the most probable next token after each "
     "token, if the model stopped after k iterations.",
 )
 source = page.source()
