@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from probes.reproduction import claims
 from probes.reproduction.claims import Claim
 from probes.reproduction.document import tables
-from probes.reproduction.store import Metrics
+from probes.reproduction.store import CONFIG, Metrics
 
 
 def page(metrics: Metrics, drawn: set[str], folder: str) -> str:
@@ -61,8 +59,7 @@ def page(metrics: Metrics, drawn: set[str], folder: str) -> str:
         "## Depth extrapolation\n",
         "Accuracy on k-hop questions, r iterations against hops needed.\n",
         tables.hops(metrics) + "\n",
-        "## Settings\n",
-        f"```json\n{json.dumps(_settings(config), indent=1)}\n```\n",
+        f"All settings: [config.json]({folder}/metrics/{CONFIG}).\n",
     ]  # fmt: skip
     return "\n".join(part for part in sections if part)
 
@@ -122,7 +119,3 @@ def _stability_note(settings: dict | None) -> str:
         "windows. Gradient norm of every block's weights and norm of the Body's output by loop, on held-out windows, "
         "before and after. Spike: largest gradient norm of the second half of training over its median.\n"
     )
-
-
-def _settings(config: dict) -> dict:
-    return {k: v for k, v in config.items() if v is not None}
