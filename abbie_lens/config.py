@@ -14,8 +14,9 @@ from abbie_lens.loops.base import LoopFamily
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
 NORMALIZATIONS = ("RMS", "RMSPre", "LN")
-NORM_PLACEMENTS = ("pre", "sandwich_stream")
-POSITIONS = ("rotary", "standard")
+NORM_PLACEMENTS = ("pre", "sandwich_stream", "sandwich_branch")
+QK_NORMS = ("none", "learned", "after_rotary")
+POSITIONS = ("rotary", "standard", "none")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -49,11 +50,25 @@ class LoopedConfig:
     normalization_type: str = "RMS"
     """RMS and LN have learned weights; RMSPre has none."""
     norm_placement: str = "pre"
-    """Where a block's norms stand: `pre`, or `sandwich_stream` with norms on the stream itself."""
+    """Where a block's norms stand: `pre`; a second one on the stream (`sandwich_stream`) or on what is added to it
+    (`sandwich_branch`)."""
+    parallel_attn_mlp: bool = False
+    """Attention and MLP read the same stream, and both are added to it."""
+    qk_norm: str = "none"
+    """RMSNorm of each head's queries and keys: `learned` before rotation, or `after_rotary` without weights."""
+    attention_gate: bool = False
+    """Heads' results times sigmoid(x W), x what attention reads."""
     positional_embedding_type: str = "rotary"
+    """`rotary`, learned (`standard`), or `none`."""
     rotary_base: float = 10000.0
+    rotary_dim: int | None = None
+    """Channels of a head that turn, the first ones; d_head if None."""
+    rotary_adjacent_pairs: bool = False
+    """Channels 2i and 2i + 1 turn together, instead of i and i + rotary_dim / 2."""
     use_bias: bool = False
     """Biases in attention and MLP projections."""
+    use_qk_bias: bool = False
+    """Biases of queries and keys alone."""
     tie_word_embeddings: bool = True
     embed_scale: float = 1.0
     """Factor on the token embeddings where they enter the network."""
@@ -126,18 +141,31 @@ class LoopedConfig:
             POSITIONS,
         )
         _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
+        _require(self.qk_norm in QK_NORMS, "qk_norm", self.qk_norm, QK_NORMS)
         _require(
-            self.positional_embedding_type != "rotary" or self.head_width % 2 == 0,
-            "d_head",
-            self.d_head,
-            "an even number for rotary positions",
+            not (self.parallel_attn_mlp and self.norm_placement != "pre"),
+            "norm_placement",
+            self.norm_placement,
+            "pre, with parallel_attn_mlp",
         )
+        if self.positional_embedding_type == "rotary":
+            _require(
+                self.rotary_width % 2 == 0 and 2 <= self.rotary_width <= self.head_width,
+                "d_head" if self.rotary_dim is None else "rotary_dim",
+                self.rotary_width,
+                f"an even number of channels that turn, 2 to d_head={self.d_head}",
+            )
         self.loop.check(self)
 
     @property
     def head_width(self) -> int:
         """d_head as an int (never None after construction)."""
         return int(self.d_head or 0)
+
+    @property
+    def rotary_width(self) -> int:
+        """Channels of a head that turn."""
+        return self.head_width if self.rotary_dim is None else self.rotary_dim
 
     @property
     def mlp_width(self) -> int:

@@ -101,9 +101,7 @@ def make_context(
             f"expected [batch, pos] = {(batch, n_past + n_new)}, earlier tokens included."
         )
     positions = position_ids(attention_mask, n_past, n_new, tokens.device)
-    rotary = None
-    if cfg.positional_embedding_type == "rotary":
-        rotary = rotary_table(positions, cfg.head_width, cfg.rotary_base, dtype)
+    rotary = rotary_table(cfg, positions, dtype)
     mask = allowed(attention_mask, n_past, n_new, tokens.device)
     if past is None:
         return Context(positions, mask, rotary)

@@ -45,6 +45,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_fixtures() -> Path:
+    """The folder of tiny public-format models beside the checkout."""
+    folder = ROOT.parent / "shared" / "fixtures"
+    if not folder.is_dir():
+        pytest.skip("the folder ../shared/fixtures is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of an installed Chromium. In CI a missing one is a failure, not a skip."""
     for name in ("chromium", "chromium-browser", "google-chrome"):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from abbie_lens.components.norm import RMSNorm
 from abbie_lens.components.positions import rotate
 from abbie_lens.config import LoopedConfig
 from abbie_lens.context import Context, Slot
@@ -21,10 +22,18 @@ class Attention(nn.Module):
     def __init__(self, cfg: LoopedConfig) -> None:
         super().__init__()
         self.n_heads, self.n_kv, self.d_head = cfg.n_heads, cfg.kv_heads, cfg.head_width
-        self.q_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=cfg.use_bias)
-        self.k_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=cfg.use_bias)
+        qk_bias = cfg.use_bias or cfg.use_qk_bias
+        self.q_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=qk_bias)
+        self.k_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=qk_bias)
         self.v_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=cfg.use_bias)
         self.o_proj = nn.Linear(self.n_heads * self.d_head, cfg.d_model, bias=cfg.use_bias)
+        self.qk_norm, self.adjacent = cfg.qk_norm, cfg.rotary_adjacent_pairs
+        if self.qk_norm == "learned":
+            self.q_norm, self.k_norm = (RMSNorm(self.d_head, cfg.eps) for _ in range(2))
+        self.gate_proj = None
+        if cfg.attention_gate:
+            self.gate_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=cfg.use_bias)
+            self.hook_z_gate = Site()
         self.hook_q, self.hook_k, self.hook_v = Site(), Site(), Site()
         self.hook_rot_q, self.hook_rot_k = Site(), Site()
         self.hook_attn_scores, self.hook_pattern, self.hook_z = Site(), Site(), Site()
@@ -38,9 +47,13 @@ class Attention(nn.Module):
         q = self.hook_q(self.q_proj(asking).view(batch, n_new, self.n_heads, self.d_head))
         k = self.hook_k(self.k_proj(x).view(batch, n_new, self.n_kv, self.d_head))
         v = self.hook_v(self.v_proj(x).view(batch, n_new, self.n_kv, self.d_head))
+        if self.qk_norm == "learned":
+            q, k = self.q_norm(q), self.k_norm(k)
         if context.rotary is not None:
-            q = self.hook_rot_q(rotate(q, context.rotary))
-            k = self.hook_rot_k(rotate(k, context.rotary))
+            q, k = (rotate(t, context.rotary, self.adjacent) for t in (q, k))
+            if self.qk_norm == "after_rotary":
+                q, k = (F.rms_norm(t, t.shape[-1:]) for t in (q, k))
+            q, k = self.hook_rot_q(q), self.hook_rot_k(k)
         if context.reuse is not None:
             k, v = context.reuse(slot, k, v)
         if context.kv is not None:
@@ -61,7 +74,10 @@ class Attention(nn.Module):
                 is_causal=context.mask is None,
                 enable_gqa=self.n_kv != self.n_heads,
             )
-        return self.o_proj(self.hook_z(z.transpose(1, 2)).flatten(2))
+        z = self.hook_z(z.transpose(1, 2)).flatten(2)
+        if self.gate_proj is not None:
+            z = z * self.hook_z_gate(self.gate_proj(x).sigmoid())
+        return self.o_proj(z)
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if self.n_kv != self.n_heads:

@@ -2,6 +2,8 @@
 
 pre               x <- x + attn(ln1(x)),            x <- x + mlp(ln2(x))
 sandwich_stream   x <- ln1_post(x + attn(ln1(x))),  x <- ln2_post(x + mlp(ln2(x)))   (arXiv 2502.05171)
+sandwich_branch   x <- x + ln1_post(attn(ln1(x))),  x <- x + ln2_post(mlp(ln2(x)))   (arXiv 2510.25741)
+parallel          x <- x + attn(ln1(x)) + mlp(ln2(x))                                (GPT-NeoX)
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ class Block(nn.Module):
     def __init__(self, cfg: LoopedConfig) -> None:
         super().__init__()
         norm = lambda: make_norm(cfg.normalization_type, cfg.d_model, cfg.eps)  # noqa: E731
-        sandwich = cfg.norm_placement == "sandwich_stream"
+        sandwich = cfg.norm_placement != "pre"
+        self.norms_stream = cfg.norm_placement == "sandwich_stream"
+        self.parallel = cfg.parallel_attn_mlp
         self.ln1, self.attn = norm(), Attention(cfg)
         self.ln1_post = norm() if sandwich else None
         self.ln2, self.mlp = norm(), MLP(cfg)
         self.ln2_post = norm() if sandwich else None
-        self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = Site(), Site(), Site()
+        self.hook_resid_pre, self.hook_resid_post = Site(), Site()
+        if not self.parallel:
+            self.hook_resid_mid = Site()
         self.hook_attn_out, self.hook_mlp_out = Site(), Site()
 
     def forward(
@@ -39,7 +45,15 @@ class Block(nn.Module):
         """
         x = self.hook_resid_pre(x)
         asking = None if query_input is None else self.ln1.plain(query_input)
-        x = x + self.hook_attn_out(self.attn(self.ln1(x), context, slot, asking))
-        x = self.hook_resid_mid(x if self.ln1_post is None else self.ln1_post(x))
-        x = x + self.hook_mlp_out(self.mlp(self.ln2(x)))
-        return self.hook_resid_post(x if self.ln2_post is None else self.ln2_post(x))
+        attn = self.attn(self.ln1(x), context, slot, asking)
+        mid = self._add(x, attn, self.ln1_post, self.hook_attn_out)
+        if not self.parallel:
+            x = mid = self.hook_resid_mid(mid)
+        return self.hook_resid_post(
+            self._add(mid, self.mlp(self.ln2(x)), self.ln2_post, self.hook_mlp_out)
+        )
+
+    def _add(self, x: Tensor, out: Tensor, post: nn.Module | None, site: Site) -> Tensor:
+        if post is None:
+            return x + site(out)
+        return post(x + site(out)) if self.norms_stream else x + site(post(out))

@@ -1,27 +1,51 @@
-"""Rotary positions in the half-split form: channels i and i + d_head/2 turn together by position * base^(-2i/d_head)."""
+"""Rotary positions: pairs of channels turn together by position * base^(-2i/width), i the pair's number.
+
+Half-split: pair i is channels i and i + width/2. Adjacent: channels 2i and 2i + 1. Channels beyond the first
+`rotary_dim` do not turn.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from abbie_lens.config import LoopedConfig
+
 
 def rotary_table(
-    positions: Tensor, d_head: int, base: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [batch, pos, 1, d_head]; angles in float32 whatever the model's dtype. Source: arXiv 2104.09864."""
-    frequency = base ** (
-        -torch.arange(0, d_head, 2, device=positions.device, dtype=torch.float32) / d_head
+    cfg: LoopedConfig, positions: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
+    """cos and sin, each [batch, pos, 1, rotary_dim], of positions [batch, pos]; None for a model without rotary ones.
+
+    Angles are in float32 whatever the model's dtype. Source: arXiv 2104.09864.
+    """
+    if cfg.positional_embedding_type != "rotary":
+        return None
+    width = cfg.rotary_width
+    frequency = cfg.rotary_base ** (
+        -torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
     )
-    angle = (positions[..., None].float() * frequency).repeat(1, 1, 2)[:, :, None, :]
+    angle = positions[..., None].float() * frequency
+    angle = angle.repeat_interleave(2, -1) if cfg.rotary_adjacent_pairs else angle.repeat(1, 1, 2)
+    angle = angle[:, :, None, :]
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor], adjacent: bool = False) -> Tensor:
     """x [batch, pos, head, d_head] turned by its position."""
     cos, sin = rotary
-    first, second = x.chunk(2, dim=-1)
-    turned, across = x * cos, torch.cat((-second, first), dim=-1)
+    if cos.shape[-1] < x.shape[-1]:
+        turning, still = x.tensor_split([cos.shape[-1]], dim=-1)
+        return torch.cat((rotate(turning, rotary, adjacent), still), dim=-1)
+    if adjacent:
+        first, second = x[..., ::2], x[..., 1::2]
+        across = torch.stack((-second, first), dim=-1).flatten(-2)
+    else:
+        first, second = x.chunk(2, dim=-1)
+        across = torch.cat((-second, first), dim=-1)
     # In place where no gradient needs the product: fresh memory costs more than the arithmetic.
     add = torch.addcmul if torch.is_grad_enabled() else Tensor.addcmul_
-    return add(turned, across, sin)
+    return add(x * cos, across, sin)

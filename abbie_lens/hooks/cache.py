@@ -53,6 +53,13 @@ class IterationCache(Mapping[str, Tensor]):
             return self._row(address)
         return self._stack(address)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether `cache[key]` is there."""
+        try:
+            return isinstance(key, str) and self[key] is not None
+        except SiteError:
+            return False
+
     def _row(self, address: Address) -> Tensor:
         (index,) = address.select(self._n_rows[address.name])
         self._require(address, [index])

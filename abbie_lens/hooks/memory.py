@@ -21,6 +21,7 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
         "hook_q": cfg.n_heads * cfg.head_width,
         "hook_rot_q": cfg.n_heads * cfg.head_width,
         "hook_z": cfg.n_heads * cfg.head_width,
+        "hook_z_gate": cfg.n_heads * cfg.head_width,
         "hook_k": cfg.kv_heads * cfg.head_width,
         "hook_rot_k": cfg.kv_heads * cfg.head_width,
         "hook_v": cfg.kv_heads * cfg.head_width,

@@ -127,6 +127,14 @@ class LoopFamily:
         """`state` with h [batch, pos, d_model] for h_k, and all that the next step reads besides it in agreement."""
         return state.replace(h=h)
 
+    def exit_cdf(self, model: HookedLoopedTransformer, state: State) -> Tensor | None:
+        """[batch, pos] what a learned gate says of `state`: the probability that the token has stopped by iteration k.
+
+        It never falls with k. At planned depth r, p_k = F_k - F_{k-1} for k < r, and the last takes what is left,
+        p_r = 1 - F_{r-1}. None for a loop without a gate.
+        """
+        return None
+
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """What the family adds to the training loss at `progress` 0 to 1 of the run; None for nothing."""
         return None

@@ -53,7 +53,5 @@ def chunk_context(
 ) -> Context:
     """The context of `n_new` chunks after `n_past`: their position is their number, and they are causal."""
     positions = torch.arange(n_past, n_past + n_new, device=like.device)[None]
-    rotary = None
-    if cfg.positional_embedding_type == "rotary":
-        rotary = rotary_table(positions, cfg.head_width, cfg.rotary_base, like.dtype)
+    rotary = rotary_table(cfg, positions, like.dtype)
     return Context(positions, allowed(None, n_past, n_new, like.device), rotary, kv)

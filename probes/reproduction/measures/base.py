@@ -71,13 +71,23 @@ class Measure:
             "version": self.version,
             "settings": dataclasses.asdict(self),
             "weights": subject.weights if self.reads_weights else None,
-            "model": model.replace(model_name="").to_dict(),
+            "model": differing(model.replace(model_name="")),
             "heldout": {"n_tokens": len(text.tokens), "tokenizer_hash": text.tokenizer_hash[:16]},
         }
 
     def measure(self, subject: Subject, part: str, progress: OnProgress) -> Any:
         """The values of one part: a dataclass of plain types and arrays. `progress(done, total)` is called."""
         raise NotImplementedError
+
+
+def differing(model: LoopedConfig) -> dict[str, Any]:
+    """The fields of a model and of its loop that are not the usual ones: a field added later changes nothing."""
+    chosen = lambda spec: {  # noqa: E731
+        f.name: getattr(spec, f.name)
+        for f in dataclasses.fields(spec)
+        if getattr(spec, f.name) != f.default
+    }
+    return {**chosen(model), "loop": {"family": model.loop.family, **chosen(model.loop)}}
 
 
 def require(ok: bool, measure: Measure, name: str, allowed: object) -> None:

@@ -168,3 +168,11 @@ def test_to_moves_and_casts(cache):
     half = cache.to(dtype=torch.float16)
     assert half["loop.hook_state"].dtype == torch.float16
     assert cache["loop.hook_state"].dtype == torch.float32
+
+
+@torch.no_grad()
+def test_in_says_whether_reading_would_work(tiny_model):
+    _, cache = tiny_model().run_with_cache([[1, 2, 3]], n_iters=2, names_filter="loop.hook_state")
+    assert "loop.hook_state" in cache and "loop.hook_state@2" in cache
+    for absent in ("loop.hook_state@3", "loop.hook_readout", "embed.hook_out@0", 3):
+        assert absent not in cache
