@@ -10,8 +10,8 @@ import numpy as np
 from probes.reproduction.claims import Claim
 from probes.reproduction.claims.base import text
 from probes.reproduction.claims.dynamics import short
-from probes.reproduction.claims.hops import FAMILIES as HOP_FAMILIES
 from probes.reproduction.claims.hops import MEASURE as HOPS
+from probes.reproduction.claims.hops import asked
 from probes.reproduction.claims.stacks import courses
 from probes.reproduction.comparisons import At, Estimate, flops_at, nll, nll_at_flops
 from probes.reproduction.measures.fixed_points import DISTANCES
@@ -21,7 +21,9 @@ NONE = "—"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table; the first `left` columns are text, the others numbers."""
+    """A Markdown table; the first `left` columns are text, the others numbers. Empty without rows."""
+    if not rows:
+        return ""
     align = [":--" if i < left else "--:" for i in range(len(head))]
     lines = [head, align, *rows]
     return "\n".join(
@@ -210,12 +212,11 @@ def attention(metrics: Metrics) -> str:
 
 
 def hops(metrics: Metrics) -> str:
-    """Accuracy by depth and number of hops; says so where nothing was measured."""
+    """Accuracy by depth and number of hops, one table a family."""
     parts = []
-    for family in HOP_FAMILIES:
+    for family in asked(metrics):
         stored = metrics.values(family, HOPS)
         if stored is None:
-            parts.append(f"{family}: not measured.")
             continue
         updates, stored = stored["updates"], stored["evaluation"]
         cells = [numbers(stored[name]) for name in ("accuracy", "low", "high")]
@@ -225,7 +226,7 @@ def hops(metrics: Metrics) -> str:
             rows.append([f"r={r}", *(text(e, 2, sign=False) for e in found)])
         if updates is not None:
             found = [Estimate(*numbers(row)) for row in updates]
-            rows.append(["mean updates", *(text(e, 2, sign=False) for e in found)])
+            rows.append(["mean iterations by the gate", *(text(e, 2, sign=False) for e in found)])
         parts.append(
             f"{family}\n\n" + table(["", *(f"{h} hops" for h in stored["difficulty"])], rows)
         )
