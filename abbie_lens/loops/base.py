@@ -127,6 +127,11 @@ class LoopFamily:
         """`state` with h [batch, pos, d_model] for h_k, and all that the next step reads besides it in agreement."""
         return state.replace(h=h)
 
+    @property
+    def gated(self) -> bool:
+        """Whether the loop has a learned gate, so that `exit_cdf` says something."""
+        return type(self).exit_cdf is not LoopFamily.exit_cdf
+
     def exit_cdf(self, model: HookedLoopedTransformer, state: State) -> Tensor | None:
         """[batch, pos] what a learned gate says of `state`: the probability that the token has stopped by iteration k.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probes.reproduction import claims
 from probes.reproduction.claims import Claim
-from probes.reproduction.document import tables
+from probes.reproduction.document import halting, tables
 from probes.reproduction.store import CONFIG, Metrics
 
 HELDOUT = (
@@ -25,6 +25,12 @@ HALTING = (
     "numbers at every update. `fixed`: all tokens take the same number of updates, NLL interpolated linearly in mean "
     "updates. `gate …`: the gates' own values, cut where that share of all updates is left. Last column below 0: "
     "the learned choice of tokens is worth something.\n"
+)
+EXITS = (
+    "Gates read at the trained depth r; the last exit takes what is left. Expected exit: mean over tokens of Σ k p_k, with "
+    "its rank correlation with the token's NLL at r. At a threshold a token exits at the first k at which the gate's "
+    "cumulated exit probability reaches it. Last columns below 0: which tokens the gate lets go is worth something, "
+    "against one depth for all tokens (NLL interpolated linearly) and against the same exits dealt at random.\n"
 )
 HOPS = "Accuracy on k-hop questions, r iterations against hops needed.\n"
 
@@ -56,7 +62,8 @@ def page(metrics: Metrics, drawn: set[str], folder: str) -> str:
                 figure("fixed-point.svg", "Distances between successive states")),
         section("Stability", _stability_note(settings.get("stability")), tables.stability(metrics),
                 figure("stability.svg", "Gradient norms and state norms at K loops")),
-        section("Learned halting", HALTING, tables.pruning(metrics)),
+        section("Learned halting", HALTING, halting.pruning(metrics)),
+        section("Learned exits", EXITS, halting.gates(metrics)),
         section("Attention by loop", _attention_note(settings.get("attention")), tables.attention(metrics),
                 figure("attention.svg", "Attention span and entropy by loop")),
         section("Depth extrapolation", HOPS, tables.hops(metrics)),
