@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probes.reproduction.claims import abbie, hops, pondering, resolution, stacks
+from probes.reproduction.claims import abbie, hops, pondering, resolution, stacks, wider
 from probes.reproduction.claims.base import FAILS, HOLDS, UNKNOWN, Claim
 from probes.reproduction.store import Metrics
 
@@ -14,7 +14,7 @@ def judge(metrics: Metrics) -> list[Claim]:
     compared = set(metrics.families())
     rows = [
         claim
-        for paper in (abbie, stacks, pondering, resolution)
+        for paper in (abbie, stacks, pondering, resolution, wider)
         if compared.intersection(paper.ABOUT)
         for claim in paper.claims(metrics)
     ]
