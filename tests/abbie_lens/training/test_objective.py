@@ -120,7 +120,8 @@ def test_stars_trains_any_loop(tokens, name):
     torch.manual_seed(0)
     early, nll = Objective(model, recipe)(tokens, None, 2, 0.4)
     late, _ = Objective(model, recipe)(tokens, None, 2, 0.5)
-    assert early >= nll and late.isfinite() and late != early
+    # Ouro rewards the entropy of its exits, so what it minimises may lie below the NLL.
+    assert (early >= nll or name == "ouro") and late.isfinite() and late != early
     late.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     state = model.step(model.begin(tokens, 2))
