@@ -19,9 +19,9 @@ _VARIANTS = {
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
-    # Two of these gates, or three, make up a halt.
-    "ut-act": UTACT(gate_init=0.45),
-    "ut-act-thaw": UTACT(gate_init=0.45, freeze=False),
+    # Some tokens halt at the second iteration, the others at the third.
+    "ut-act": UTACT(gate_init=0.25),
+    "ut-act-thaw": UTACT(gate_init=0.25, freeze=False),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 
