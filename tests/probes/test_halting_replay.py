@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import probes
+from abbie_lens import loops
 from abbie_lens.errors import InputError
 from abbie_lens.halting import OF_GATES, RULES, Observation, policy
-from abbie_lens import loops
 from abbie_lens.loops import AbbieC
 from tests.abbie_lens.families import make, walk
 

@@ -48,7 +48,9 @@ def test_entropy_and_divergence_of_known_distributions():
     assert kl_divergence(p, prior).item() == pytest.approx(0, abs=1e-7)
     prior = geometric(3, 0.2, p)
     torch.testing.assert_close(prior, torch.tensor([0.0, 0.2, 0.16, 0.64]))
-    by_hand = 0.5 * math.log(0.5 / 0.2) + 0.25 * math.log(0.25 / 0.16) + 0.25 * math.log(0.25 / 0.64)
+    by_hand = (
+        0.5 * math.log(0.5 / 0.2) + 0.25 * math.log(0.25 / 0.16) + 0.25 * math.log(0.25 / 0.64)
+    )
     assert kl_divergence(p, prior).item() == pytest.approx(by_hand, rel=1e-6)
     assert expected(p, torch.tensor([9.0, 1.0, 2.0, 3.0])).item() == pytest.approx(1.75)
     assert geometric(0, 0.3, p).tolist() == [1.0] and geometric(1, 0.3, p).tolist() == [0.0, 1.0]
@@ -70,7 +72,9 @@ def state_of(*gates):
 def test_pondernets_penalty_by_hand():
     """p = (1/4, 3/8, 3/8) against Geom(0.2) cut at 3: (0.2, 0.16, 0.64)."""
     by_hand = (
-        0.25 * math.log(0.25 / 0.2) + 0.375 * math.log(0.375 / 0.16) + 0.375 * math.log(0.375 / 0.64)
+        0.25 * math.log(0.25 / 0.2)
+        + 0.375 * math.log(0.375 / 0.16)
+        + 0.375 * math.log(0.375 / 0.64)
     )
     found = PonderNet(prior_weight=0.5).penalty(state_of(0.25, 0.5, 0.9), 0.3)
     assert found.item() == pytest.approx(0.5 * by_hand, rel=1e-5)

@@ -98,7 +98,9 @@ def test_exits_by_the_halting_rule(model, original, q):
 
     replay = probes.halting(model, original.tokens, 4, rules=["learned_gate"])
     steps = torch.tensor(replay.at("learned_gate", q).exit_step)
-    assert torch.equal(steps - 1, original.expected[f"exit_step_q{q}"].long()), "theirs count from 0"
+    assert torch.equal(steps - 1, original.expected[f"exit_step_q{q}"].long()), (
+        "theirs count from 0"
+    )
     logits = torch.stack([model(original.tokens, n_iters=k) for k in range(5)])
     there = logits.gather(0, steps[None, ..., None].expand(1, *steps.shape, 128))[0]
     torch.testing.assert_close(there, original.expected[f"logits_exit_q{q}"], **CLOSE)

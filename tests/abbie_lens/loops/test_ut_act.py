@@ -26,12 +26,12 @@ def dense(model, tokens, n_iters):
     gates = []
     for k in range(n_iters + 1):
         p, spent, n = [], torch.zeros(tokens.shape), torch.zeros(tokens.shape)
-        over = torch.zeros(tokens.shape, dtype=torch.bool)
+        over, remainder = torch.zeros(tokens.shape, dtype=torch.bool), spent
         for i, gate in enumerate(gates):
             last = (i == k - 1) | (spent + gate >= 1 - loop.epsilon)
             share = torch.where(over, 0.0, torch.where(last, 1 - spent, gate))
             n, spent, p = n + ~over, spent + share, [*p, share]
-            remainder = share if i == 0 else torch.where(over, remainder, share)
+            remainder = torch.where(over, remainder, share)
             over = over | last
         z = sum(share[..., None] * x for share, x in zip(p, s[1:], strict=True)) if k else s[0]
         yield s[-1], z, torch.where(halted, 1.0, total), n + remainder if k else None

@@ -59,7 +59,9 @@ def test_the_loss_by_exit_is_the_mean_under_the_gates_own_distribution(tokens, n
     torch.testing.assert_close(nll, total[counted[:, 1:]].mean())
     torch.testing.assert_close(loss.detach(), nll + (0 if penalty is None else penalty))
     loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.numel())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.numel()
+    )
 
 
 def test_in_the_gates_stage_ouro_minimises_the_gates_own_loss(tokens):
@@ -70,9 +72,7 @@ def test_in_the_gates_stage_ouro_minimises_the_gates_own_loss(tokens):
     ).detach()
     state = walk(model, tokens, 3)[-1]
     torch.testing.assert_close(loss.detach(), model.cfg.loop.gate_loss(state, each))
-    torch.testing.assert_close(
-        nll, Objective(model, Recipe(loss="exit"))(tokens, None, 3, 0.5)[1]
-    )
+    torch.testing.assert_close(nll, Objective(model, Recipe(loss="exit"))(tokens, None, 3, 0.5)[1])
     loss.backward()
     assert model.loop.gate.weight.grad.any()
 

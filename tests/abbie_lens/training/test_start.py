@@ -17,7 +17,13 @@ SIZES = dict(d_model=16, n_heads=2, n_ctx=24, d_mlp=32, n_iters=2)
 @pytest.fixture(scope="module")
 def ouro(settings, tmp_path_factory):
     """Folder of a short run of Ouro, and its model settings."""
-    model = {**SIZES, **Ouro.shape(16), "n_iters": 2, "n_body_blocks": 2, "loop": {"family": "ouro"}}
+    model = {
+        **SIZES,
+        **Ouro.shape(16),
+        "n_iters": 2,
+        "n_body_blocks": 2,
+        "loop": {"family": "ouro"},
+    }
     out = tmp_path_factory.mktemp("ouro") / "joint"
     return train(settings(out, model=model, train_tokens=8 * 23 * 6), **QUIET), model
 
@@ -29,13 +35,13 @@ def test_the_gates_stage_moves_the_gate_alone_and_resumes(ouro, settings, tmp_pa
     whole = train(settings(tmp_path / "whole", train_tokens=8 * 23 * 6, **given), **QUIET)
     after = load(whole, device="cpu")
     moved = {
-        name for name, p in after.named_parameters() if not torch.equal(p, before.get_parameter(name))
+        name
+        for name, p in after.named_parameters()
+        if not torch.equal(p, before.get_parameter(name))
     }
     assert moved == {"loop.gate.weight", "loop.gate.bias"}
-    settings_told = json.loads((whole / "metrics.json").read_text())["training"]
-    assert settings_told["init_from"] == "final" and "starts from | `final`" in (
-        whole / "README.md"
-    ).read_text()
+    assert json.loads((whole / "metrics.json").read_text())["training"]["init_from"] == "final"
+    assert "starts from | `final`" in (whole / "README.md").read_text()
 
     half = settings(tmp_path / "half", train_tokens=8 * 23 * 3, decay_fraction=0, **given)
     train(half, **QUIET)
@@ -43,8 +49,9 @@ def test_the_gates_stage_moves_the_gate_alone_and_resumes(ouro, settings, tmp_pa
     train(settings(tmp_path / "half", resume=True, **again), **QUIET)
     train(settings(tmp_path / "straight", **again), **QUIET)
     assert losses(tmp_path / "half") == losses(tmp_path / "straight")
+    other = {**again, "init_from": None, "recipe": None}
     with pytest.raises(ConfigError, match="init_from"):
-        train(settings(tmp_path / "half", resume=True, **{**again, "init_from": None, "recipe": None}), **QUIET)
+        train(settings(tmp_path / "half", resume=True, **other), **QUIET)
 
 
 def test_a_run_starts_where_the_given_model_is(ouro, settings, tmp_path, losses):
@@ -77,7 +84,7 @@ def test_a_gate_may_be_added_to_a_model_without_one(settings, finished, tmp_path
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"d_model": 32}, "model.d_model=32: .* has 16"),
+        ({"d_model": 32}, "d_model=32: .* has 16"),
         ({"norm_placement": "pre"}, "norm_placement='pre'"),
         ({"rotary_base": 500.0}, "rotary_base=500.0"),
         ({"loop": {"family": "abbie-c"}}, "unused .*loop.gate"),
@@ -102,5 +109,5 @@ def test_a_start_keeps_the_vocabulary(settings, tmp_path):
         tmp_path / "run", model={**SIZES, "d_vocab": 300, "loop": {"family": "abbie-c"}},
         init_from=str(tmp_path / "small"),
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="model.d_vocab=300: .* has 11"):
+    with pytest.raises(ConfigError, match=r"d_vocab=300: .* has 11"):
         train(config, **QUIET)
