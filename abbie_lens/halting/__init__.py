@@ -33,13 +33,13 @@ def policy(name: str, **settings: object) -> HaltingPolicy:
 
 def rules_for(*models: Any) -> list[str]:
     """Names of the rules that say something of every one of `models`: those of gates only where all have one."""
-    gated = all(_has_gate(model) for model in models)
+    gated = all(_is_gated(model) for model in models)
     return [name for name in RULES if gated or name not in OF_GATES]
 
 
-def _has_gate(model: Any) -> bool:
+def _is_gated(model: Any) -> bool:
     loop = getattr(getattr(model, "cfg", None), "loop", None)
-    return loop is not None and loop.has_gate
+    return loop is not None and loop.gated
 
 
 __all__ = [

@@ -129,6 +129,11 @@ class LoopFamily:
         """`state` with h [batch, pos, d_model] for h_k, and all that the next step reads besides it in agreement."""
         return state.replace(h=h)
 
+    @property
+    def gated(self) -> bool:
+        """Whether the loop has a learned gate, so that `exit_cdf` says something."""
+        return type(self).exit_cdf is not LoopFamily.exit_cdf
+
     def exit_cdf(self, model: HookedLoopedTransformer, state: State) -> Tensor | None:
         """[batch, pos] what a learned gate says of `state`: the probability that the token has stopped by iteration k.
 
@@ -136,11 +141,6 @@ class LoopFamily:
         p_r = 1 - F_{r-1}. None for a loop without a gate.
         """
         return None
-
-    @property
-    def has_gate(self) -> bool:
-        """Whether `exit_cdf` has something to say."""
-        return type(self).exit_cdf is not LoopFamily.exit_cdf
 
     @property
     def learns_from_exits(self) -> bool:

@@ -35,7 +35,7 @@ class HazardGate(LoopFamily):
         """`gate`, w and b, and its site `hook_gate`, lambda [batch, pos, 1]."""
         return {"gate": nn.Linear(cfg.d_model, 1), "hook_gate": Site()}
 
-    def gated(
+    def with_gate(
         self, model: HookedLoopedTransformer, state: State, normed: Tensor
     ) -> Mapping[str, Any]:
         """The carry with the gate of this iteration, which read `normed` N(h_{k+1}) [batch, pos, d_model]."""

@@ -77,7 +77,7 @@ class Ouro(HazardGate):
         """One loop, its norm, and the gate that reads the normed state."""
         z = model.body(state.h, state)
         h = model.ln_final.plain(z)
-        return Advance(h, z, self.gated(model, state, h))
+        return Advance(h, z, self.with_gate(model, state, h))
 
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """-beta H(p), mean over all tokens; None where there is no choice of exits."""

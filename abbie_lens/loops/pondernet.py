@@ -64,7 +64,7 @@ class PonderNet(HazardGate):
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k), and its gate."""
         h = model.body(state.h, state)
-        return Advance(h, carry=self.gated(model, state, model.ln_final.plain(h)))
+        return Advance(h, carry=self.with_gate(model, state, model.ln_final.plain(h)))
 
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """beta KL(p ‖ Geom), mean over all tokens; None where there is no choice of exits."""

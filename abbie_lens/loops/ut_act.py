@@ -76,7 +76,7 @@ class UTACT(LoopFamily):
     def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
         """`gate`, w and b, and its site `hook_gate`, g [batch, pos, 1]."""
         gate = nn.Linear(cfg.d_model, 1)
-        gate.init_bias = math.log(self.gate_init / (1 - self.gate_init))
+        gate.init_bias = math.log(self.gate_init / (1 - self.gate_init))  # type: ignore[assignment]
         return {"gate": gate, "hook_gate": Site()}
 
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:

@@ -54,8 +54,10 @@ class Objective(nn.Module):
         if by_exit:
             each = torch.stack(losses)
             nll = expected_nll(torch.stack(cdf), each)
-            if recipe.stage == "gate" and model.cfg.loop.learns_from_exits:
-                return model.cfg.loop.gate_loss(state, each.detach()), nll.detach()
+            if recipe.stage == "gate":
+                own = model.cfg.loop.gate_loss(state, each.detach())
+                if own is not None:
+                    return own, nll.detach()
         else:
             nll = torch.stack(losses).mean()
         loss = nll

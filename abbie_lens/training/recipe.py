@@ -63,7 +63,7 @@ class Recipe:
         """Errors: ConfigError where training would ask the loop for a gate or for iterations that it does not have."""
         loop = cfg.loop
         _require(
-            self.loss != "exit" or loop.has_gate,
+            self.loss != "exit" or loop.gated,
             "loss",
             self.loss,
             f"one without a gate: {loop.family} has none",

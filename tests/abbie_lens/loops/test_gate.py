@@ -118,7 +118,7 @@ def test_the_cdf_rises_with_k_and_its_gates_are_a_site(tokens, name):
     loop, states = model.cfg.loop, walk(model, tokens, 3)
     cdf = torch.stack([loop.exit_cdf(model, state) for state in states])
     assert cdf.shape == (4, 2, 9) and (cdf.diff(dim=0) >= 0).all()
-    assert loop.has_gate and not make("abbie-d").cfg.loop.has_gate
+    assert loop.gated and not make("abbie-d").cfg.loop.gated
     gate = model.run_with_cache(tokens, n_iters=3)[1]["loop.hook_gate"]
     assert gate.shape == (3, 2, 9, 1)
     if name in ("ouro", "pondernet"):
