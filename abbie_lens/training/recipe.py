@@ -66,7 +66,7 @@ class Recipe:
             self.loss != "exit" or loop.gated,
             "loss",
             self.loss,
-            f"one without a gate: {loop.family} has none",
+            f"another: {loop.family} has no learned gate whose exits would be weighed",
         )
         _require(
             self.stage != "gate" or bool(loop.gate_parts),

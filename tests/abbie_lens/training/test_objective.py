@@ -80,8 +80,8 @@ def test_in_the_gates_stage_ouro_minimises_the_gates_own_loss(tokens):
 @pytest.mark.parametrize(
     ("name", "recipe", "says"),
     [
-        ("abbie-d", {"loss": "exit"}, "loss='exit': .*abbie-d has none"),
-        ("abbie-d", {"stage": "gate"}, "stage='gate': .*abbie-d has no gate"),
+        ("abbie-d", {"loss": "exit"}, "loss='exit': .*abbie-d has no learned gate"),
+        ("abbie-d", {"stage": "gate"}, "stage='gate': .*abbie-d has no gate of its own"),
         ("ouro", {"stage": "gate", "loss": "end"}, "loss='end': .*learns from every read-out"),
         ("ouro", {"stage": "gates"}, "stage='gates'"),
         ("ouro", {"backprop_depth": 2}, "backprop_depth=2: .*loss='exit'"),
