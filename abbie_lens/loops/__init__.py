@@ -13,9 +13,12 @@ from abbie_lens.loops.base import Advance, LoopFamily, Start
 from abbie_lens.loops.flt import FLT, FLTRes
 from abbie_lens.loops.huginn import Huginn
 from abbie_lens.loops.lt import LT, LTi, LTia
+from abbie_lens.loops.ouro import Ouro
 from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.pondernet import PonderNet
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
+from abbie_lens.loops.ut_act import UTACT
 from abbie_lens.loops.zero_pt import ZeroPt
 
 FAMILIES: dict[str, type[LoopFamily]] = {
@@ -24,6 +27,7 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Std, AbbieC, AbbieD, ZeroPt, Huginn),
         *(LT, LTi, LTia, FLT, FLTRes),
         *(Ponder, AdaPonder, Spiral),
+        *(Ouro, PonderNet, UTACT),
     )
 }
 
@@ -31,6 +35,7 @@ __all__ = [
     "FAMILIES",
     "FLT",
     "LT",
+    "UTACT",
     "AbbieC",
     "AbbieD",
     "AdaPonder",
@@ -40,7 +45,9 @@ __all__ = [
     "LTi",
     "LTia",
     "LoopFamily",
+    "Ouro",
     "Ponder",
+    "PonderNet",
     "Spiral",
     "Start",
     "Std",

@@ -65,6 +65,8 @@ class LoopFamily:
     """What n_iters counts, in words: axes that families share are read by it."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Fields of `training.Recipe` in which the family's own training differs from the usual one."""
+    gate_parts: ClassVar[tuple[str, ...]] = ()
+    """Which `parts` are a learned gate's: all that is trained in the recipe's stage `gate`."""
 
     def __post_init__(self) -> None:
         check_types(self, f"loop {self.family}: ")
@@ -137,6 +139,19 @@ class LoopFamily:
 
         It never falls with k. At planned depth r, p_k = F_k - F_{k-1} for k < r, and the last takes what is left,
         p_r = 1 - F_{r-1}. None for a loop without a gate.
+        """
+        return None
+
+    @property
+    def learns_from_exits(self) -> bool:
+        """Whether the gate has a loss of its own."""
+        return type(self).gate_loss is not LoopFamily.gate_loss
+
+    def gate_loss(self, state: State, nll: Tensor) -> Tensor | None:
+        """What the recipe's stage `gate` minimises at the end `state` of a run; None for the usual objective.
+
+        `nll` [k + 1, batch, pos - 1]: of each read-out, detached, NaN where a token is not counted, and 0 in row 0
+        where no token stops there.
         """
         return None
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from abbie_lens.loops.gate import exit_distribution, expected
 from abbie_lens.losses import next_token_nll
 from abbie_lens.model import HookedLoopedTransformer
 from abbie_lens.state import State
@@ -16,7 +17,10 @@ from .recipe import Recipe
 
 
 class Objective(nn.Module):
-    """The recipe's loss of one batch, with the family's own penalty and that of the Jacobian."""
+    """The recipe's loss of one batch, with the family's own penalty and that of the Jacobian.
+
+    In stage `gate` a family whose gate has a loss of its own minimises that alone.
+    """
 
     def __init__(self, model: HookedLoopedTransformer, recipe: Recipe) -> None:
         super().__init__()
@@ -33,14 +37,29 @@ class Objective(nn.Module):
         trained = recipe.trained_depths(n_iters)
         first = 0 if recipe.backprop_depth is None else n_iters - recipe.backprop_depth
         state = model.begin(tokens, n_iters)
-        losses = []
+        by_exit = recipe.loss == "exit"
+        losses, cdf = [], []
         for k in range(n_iters + 1):
             if k:
                 with torch.no_grad() if k <= first else nullcontext():
                     state = model.step(state)
+            if by_exit:
+                cdf.append(model.cfg.loop.exit_cdf(model, state))
+                if k == 0 < n_iters and not cdf[0].any():
+                    # No token exits before the first iteration, so that read-out need not be paid for.
+                    losses.append(torch.zeros_like(cdf[0][:, :-1]))
+                    continue
             if k in trained and k >= first:
-                losses.append(next_token_nll(model.readout(state), tokens, counted=counted))
-        nll = torch.stack(losses).mean()
+                losses.append(next_token_nll(model.readout(state), tokens, None, by_exit, counted))
+        if by_exit:
+            each = torch.stack(losses)
+            nll = expected_nll(torch.stack(cdf), each)
+            if recipe.stage == "gate":
+                own = model.cfg.loop.gate_loss(state, each.detach())
+                if own is not None:
+                    return own, nll.detach()
+        else:
+            nll = torch.stack(losses).mean()
         loss = nll
         penalty = model.cfg.loop.penalty(state, progress)
         if penalty is not None:
@@ -49,6 +68,14 @@ class Objective(nn.Module):
             w = recipe.jacobian_weight
             loss = (1 - w) * loss + w * jacobian_penalty(model, state)
         return loss, nll.detach()
+
+
+def expected_nll(cdf: Tensor, nll: Tensor) -> Tensor:
+    """sum_k p_k NLL_k, mean over counted tokens: cdf [k, batch, pos] F_0 … F_r, nll [k, batch, pos - 1], NaN where not."""
+    p = exit_distribution(cdf)[:, :, :-1]
+    counted = ~nll[-1].isnan()
+    # Filled, not left out: NaN times a gradient of 0 is NaN.
+    return expected(p, nll.nan_to_num(0.0))[counted].mean()
 
 
 def jacobian_penalty(model: HookedLoopedTransformer, state: State) -> Tensor:

@@ -25,7 +25,10 @@ class Recipe:
     backprop_depth: int | None = None
     """Last iterations that carry gradient; None: all."""
     loss: str = "end"
-    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`)."""
+    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`), or every one by
+    the probability that the loop's own gate exits there (`exit`)."""
+    stage: str = "joint"
+    """`joint` trains the whole model; `gate` the learned gate alone, all else frozen as it is."""
     jacobian_weight: float = 0.0
     """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
     jacobian_from: float = 0.1
@@ -35,8 +38,15 @@ class Recipe:
         check_types(self, "recipe.")
         _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
         _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
+        _require(self.stage in STAGES, "stage", self.stage, STAGES)
         n = self.backprop_depth
         _require(n is None or n >= 1, "backprop_depth", n, "an integer >= 1, or null")
+        _require(
+            n is None or self.loss != "exit",
+            "backprop_depth",
+            n,
+            "null with loss='exit', which reads out every iteration",
+        )
         for name in ("jacobian_weight", "jacobian_from"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "0 to 1")
@@ -50,8 +60,27 @@ class Recipe:
         return cls(**plain)
 
     def check(self, cfg: LoopedConfig) -> None:
-        """Errors: ConfigError where training would ask the loop for more iterations than it has."""
-        most = cfg.loop.max_depth
+        """Errors: ConfigError where training would ask the loop for a gate or for iterations that it does not have."""
+        loop = cfg.loop
+        _require(
+            self.loss != "exit" or loop.gated,
+            "loss",
+            self.loss,
+            f"another: {loop.family} has no learned gate whose exits would be weighed",
+        )
+        _require(
+            self.stage != "gate" or bool(loop.gate_parts),
+            "stage",
+            self.stage,
+            f"'joint': {loop.family} has no gate of its own to train",
+        )
+        _require(
+            self.stage != "gate" or self.loss == "exit" or not loop.learns_from_exits,
+            "loss",
+            self.loss,
+            f"'exit' in stage='gate': the gate of {loop.family} learns from every read-out",
+        )
+        most = loop.max_depth
         if most is None:
             return
         allowed = f'not with {cfg.loop.family} of {most} iterations and beyond="refuse"'
@@ -94,7 +123,9 @@ LOSSES: dict[str, Callable[[int], list[int]]] = {
     "end": lambda r: [r],
     "step": lambda r: list(range(1, r + 1)) or [0],
     "few": lambda r: list(range(2 * r // 3 + 1, r + 1)) or [0],
+    "exit": lambda r: list(range(r + 1)),
 }
+STAGES = ("joint", "gate")
 
 
 def _require(ok: bool, name: str, value: object, allowed: object) -> None:

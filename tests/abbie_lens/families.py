@@ -3,7 +3,7 @@
 import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
+from abbie_lens.loops import FAMILIES, UTACT, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
 
 # Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
@@ -19,6 +19,9 @@ _VARIANTS = {
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
+    # Some tokens halt at the second iteration, the others at the third.
+    "ut-act": UTACT(gate_init=0.25),
+    "ut-act-thaw": UTACT(gate_init=0.25, freeze=False),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 
