@@ -11,9 +11,12 @@ from abbie_lens.loops.abbie_d import AbbieD
 from abbie_lens.loops.adaponder import AdaPonder
 from abbie_lens.loops.base import Advance, LoopFamily, Start
 from abbie_lens.loops.flt import FLT, FLTRes
+from abbie_lens.loops.fprm import FPRM
+from abbie_lens.loops.hrm import HRM
 from abbie_lens.loops.huginn import Huginn
 from abbie_lens.loops.lt import LT, LTi, LTia
 from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.relaxed import Relaxed
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
 from abbie_lens.loops.zero_pt import ZeroPt
@@ -24,12 +27,15 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Std, AbbieC, AbbieD, ZeroPt, Huginn),
         *(LT, LTi, LTia, FLT, FLTRes),
         *(Ponder, AdaPonder, Spiral),
+        *(HRM, Relaxed, FPRM),
     )
 }
 
 __all__ = [
     "FAMILIES",
     "FLT",
+    "FPRM",
+    "HRM",
     "LT",
     "AbbieC",
     "AbbieD",
@@ -41,6 +47,7 @@ __all__ = [
     "LTia",
     "LoopFamily",
     "Ponder",
+    "Relaxed",
     "Spiral",
     "Start",
     "Std",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class Objective(nn.Module):
         model, recipe = self.model, self.recipe
         trained = recipe.trained_depths(n_iters)
         first = 0 if recipe.backprop_depth is None else n_iters - recipe.backprop_depth
-        state = model.begin(tokens, n_iters)
+        state = begun = model.begin(tokens, n_iters)
         losses = []
         for k in range(n_iters + 1):
             if k:
@@ -40,6 +42,8 @@ class Objective(nn.Module):
                     state = model.step(state)
             if k in trained and k >= first:
                 losses.append(next_token_nll(model.readout(state), tokens, counted=counted))
+                if recipe.window is not None and k < n_iters:
+                    state = detached(state, begun)
         nll = torch.stack(losses).mean()
         loss = nll
         penalty = model.cfg.loop.penalty(state, progress)
@@ -49,6 +53,25 @@ class Objective(nn.Module):
             w = recipe.jacobian_weight
             loss = (1 - w) * loss + w * jacobian_penalty(model, state)
         return loss, nll.detach()
+
+
+def detached(state: State, begun: State) -> State:
+    """`state` without gradient to earlier iterations: as if they had run without, so what `begin` put into the carry,
+    an injected input, keeps its own.
+    """
+    carry = {
+        name: value if value is begun.carry.get(name) else _detached(value)
+        for name, value in state.carry.items()
+    }
+    return state.replace(h=state.h.detach(), z=state.z.detach(), carry=carry)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {name: _detached(inner) for name, inner in value.items()}
+    return tuple(map(_detached, value)) if isinstance(value, tuple) else value
 
 
 def jacobian_penalty(model: HookedLoopedTransformer, state: State) -> Tensor:

@@ -26,6 +26,9 @@ class Recipe:
     """Last iterations that carry gradient; None: all."""
     loss: str = "end"
     """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`)."""
+    window: int | None = None
+    """Train the read-out after every so many iterations, and the last; no gradient crosses from one such window into
+    the next. None: one window."""
     jacobian_weight: float = 0.0
     """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
     jacobian_from: float = 0.1
@@ -37,6 +40,18 @@ class Recipe:
         _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
         n = self.backprop_depth
         _require(n is None or n >= 1, "backprop_depth", n, "an integer >= 1, or null")
+        _require(
+            self.window is None or self.window >= 1,
+            "window",
+            self.window,
+            "an integer >= 1, or null",
+        )
+        _require(
+            self.window is None or (self.loss == "end" and n is None),
+            "window",
+            self.window,
+            'null, or loss="end" and backprop_depth=null: it says both what is trained and how far back',
+        )
         for name in ("jacobian_weight", "jacobian_from"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "0 to 1")
@@ -76,6 +91,8 @@ class Recipe:
 
     def trained_depths(self, n_iters: int) -> list[int]:
         """The k whose read-outs z_k are trained in a run of `n_iters`."""
+        if self.window is not None:
+            return [*range(self.window, n_iters, self.window), n_iters]
         return LOSSES[self.loss](n_iters)
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
+from abbie_lens.loops import FAMILIES, FPRM, HRM, AbbieD, AdaPonder, Ponder, Relaxed, Spiral, ZeroPt
 
 # Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
@@ -19,6 +19,9 @@ _VARIANTS = {
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
+    "hrm-one_cycle": HRM(low_cycles=1, backprop_cycles=(1,)),
+    "relaxed-refuse": Relaxed(rank=2, max_iters=3, beyond="refuse"),
+    "fprm-zeros": FPRM(start="zeros", step_size=0.6),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 
