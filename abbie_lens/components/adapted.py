@@ -5,7 +5,6 @@ Nothing of the original changes, so a thread that reads its weights, and a hook 
 
 from __future__ import annotations
 
-import copy
 from typing import TypeVar
 
 import torch.nn.functional as F

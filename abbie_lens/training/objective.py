@@ -42,8 +42,8 @@ class Objective(nn.Module):
                     state = model.step(state)
             if k in trained and k >= first:
                 losses.append(next_token_nll(model.readout(state), tokens, counted=counted))
-                if recipe.window is not None and k < n_iters:
-                    state = detached(state, begun)
+            if recipe.window and 0 < k < n_iters and k % recipe.window == 0:
+                state = detached(state, begun)
         nll = torch.stack(losses).mean()
         loss = nll
         penalty = model.cfg.loop.penalty(state, progress)

@@ -27,8 +27,7 @@ class Recipe:
     loss: str = "end"
     """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`)."""
     window: int | None = None
-    """Train the read-out after every so many iterations, and the last; no gradient crosses from one such window into
-    the next. None: one window."""
+    """Iterations between two cuts of the gradient, each right after a read-out that is trained too; None: no cut."""
     jacobian_weight: float = 0.0
     """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
     jacobian_from: float = 0.1
@@ -45,12 +44,6 @@ class Recipe:
             "window",
             self.window,
             "an integer >= 1, or null",
-        )
-        _require(
-            self.window is None or (self.loss == "end" and n is None),
-            "window",
-            self.window,
-            'null, or loss="end" and backprop_depth=null: it says both what is trained and how far back',
         )
         for name in ("jacobian_weight", "jacobian_from"):
             value = getattr(self, name)
@@ -91,9 +84,8 @@ class Recipe:
 
     def trained_depths(self, n_iters: int) -> list[int]:
         """The k whose read-outs z_k are trained in a run of `n_iters`."""
-        if self.window is not None:
-            return [*range(self.window, n_iters, self.window), n_iters]
-        return LOSSES[self.loss](n_iters)
+        ends = () if self.window is None else range(self.window, n_iters, self.window)
+        return sorted({*LOSSES[self.loss](n_iters), *ends})
 
 
 def lognormal_poisson(mean: int, generator: np.random.Generator) -> int:

@@ -21,7 +21,7 @@ _VARIANTS = {
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
     "hrm-one_cycle": HRM(low_cycles=1, backprop_cycles=(1,)),
     "relaxed-refuse": Relaxed(rank=2, max_iters=3, beyond="refuse"),
-    "fprm-zeros": FPRM(start="zeros", step_size=0.6),
+    "fprm-step_size": FPRM(step_size=0.6),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 

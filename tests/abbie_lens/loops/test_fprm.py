@@ -72,10 +72,12 @@ def written_out(model, tokens, n_iters, loop):
         yield h
 
 
-@pytest.mark.parametrize("name", ["fprm", "fprm-zeros"])
+@pytest.mark.parametrize(
+    "loop", [FPRM(), FPRM(step_size=0.6), FPRM(start="zeros", alpha1=0.5, alpha2=0.4)], ids=str
+)
 @torch.no_grad()
-def test_every_state_is_the_equations(tokens, name):
-    model, generator = make(name, n_body_blocks=3), torch.Generator().manual_seed(4)
+def test_every_state_is_the_equations(tokens, loop):
+    model, generator = make(loop, n_body_blocks=3), torch.Generator().manual_seed(4)
     for part in (model.loop.weights.alpha1, model.loop.weights.alpha2):
         part.add_(torch.randn(32, generator=generator))
     expected = written_out(model, tokens, 3, model.cfg.loop)

@@ -111,12 +111,11 @@ def test_a_window_trains_its_end_and_nothing_before_it(tokens, name, window, n_i
         torch.testing.assert_close(together[parameter], gradient, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"window": 0}, {"window": 2, "loss": "step"}, {"window": 2, "backprop_depth": 1}]
-)
-def test_a_window_stands_alone(settings):
-    with pytest.raises(ConfigError, match=r"recipe\.window="):
-        Recipe(**settings)
+def test_windows_go_with_other_losses_and_truncation():
+    assert Recipe(window=2, loss="step").trained_depths(5) == [1, 2, 3, 4, 5]
+    assert Recipe(window=2, loss="few").trained_depths(6) == [2, 4, 5, 6]
+    with pytest.raises(ConfigError, match=r"recipe\.window=0"):
+        Recipe(window=0)
 
 
 def exact(model, state):
