@@ -16,6 +16,8 @@ from abbie_lens.halting.measures import kl_divergence, norm, unit, wide
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation, undefined
 
 LOGITS, NORMED, GATE = frozenset({"logits"}), frozenset({"normed"}), frozenset({"exit_cdf"})
+EPSILON = 1e-8
+"""Keeps the residual of a state that is 0 from being undefined."""
 
 
 class SuccessiveRule(HaltingPolicy):
@@ -136,6 +138,21 @@ class Cosine(SuccessiveRule):
 
 
 @dataclass(frozen=True)
+class FixedPointResidual(SuccessiveRule):
+    """Stop when no channel of the read-out moves much compared with the largest one. Source: arXiv 2606.18206."""
+
+    name = "fixed_point_residual"
+    title = "Fixed-point residual"
+    formula = "‖z_k − z_{k−1}‖_∞ / (‖z_k‖_∞ + ε) < τ"
+    unit = "ratio"
+    threshold: float = 0.1
+
+    def compare(self, previous: Observation, current: Observation) -> Tensor:
+        moved = (wide(current.z) - wide(previous.z)).abs().amax(-1)
+        return moved / (wide(current.z).abs().amax(-1) + EPSILON)
+
+
+@dataclass(frozen=True)
 class ArgmaxStable(HaltingPolicy):
     """Stop when the top token has stayed the same τ times in a row."""
 
@@ -205,6 +222,7 @@ RULES: dict[str, type[HaltingPolicy]] = {
         KLDivergence,
         ArgmaxStable,
         Cosine,
+        FixedPointResidual,
         FixedK,
         LearnedGate,
     )

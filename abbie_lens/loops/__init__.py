@@ -11,11 +11,14 @@ from abbie_lens.loops.abbie_d import AbbieD
 from abbie_lens.loops.adaponder import AdaPonder
 from abbie_lens.loops.base import Advance, LoopFamily, Start
 from abbie_lens.loops.flt import FLT, FLTRes
+from abbie_lens.loops.fprm import FPRM
+from abbie_lens.loops.hrm import HRM
 from abbie_lens.loops.huginn import Huginn
 from abbie_lens.loops.lt import LT, LTi, LTia
 from abbie_lens.loops.ouro import Ouro
 from abbie_lens.loops.ponder import Ponder
 from abbie_lens.loops.pondernet import PonderNet
+from abbie_lens.loops.relaxed import Relaxed
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
 from abbie_lens.loops.ut_act import UTACT
@@ -28,12 +31,15 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(LT, LTi, LTia, FLT, FLTRes),
         *(Ponder, AdaPonder, Spiral),
         *(Ouro, PonderNet, UTACT),
+        *(HRM, Relaxed, FPRM),
     )
 }
 
 __all__ = [
     "FAMILIES",
     "FLT",
+    "FPRM",
+    "HRM",
     "LT",
     "UTACT",
     "AbbieC",
@@ -48,6 +54,7 @@ __all__ = [
     "Ouro",
     "Ponder",
     "PonderNet",
+    "Relaxed",
     "Spiral",
     "Start",
     "Std",

@@ -19,6 +19,7 @@ from abbie_lens.errors import ConfigError, DepthError
 from abbie_lens.settings import check_types
 
 if TYPE_CHECKING:
+    from abbie_lens.components.stack import Stack
     from abbie_lens.config import LoopedConfig
     from abbie_lens.model import HookedLoopedTransformer
     from abbie_lens.state import State
@@ -76,6 +77,10 @@ class LoopFamily:
         """Fields of LoopedConfig in which the preset of this width differs from the usual ones."""
         return {}
 
+    def fitted(self, cfg: LoopedConfig) -> LoopFamily:
+        """These settings with those that were left open filled in from the model's shape."""
+        return self
+
     def check(self, cfg: LoopedConfig) -> None:
         """Raise ConfigError where the settings do not fit the model's shape."""
 
@@ -116,6 +121,10 @@ class LoopFamily:
     def rows(self, site: str, n_iters: int) -> int:
         """Rows that a site inside the loop has after `n_iters` iterations."""
         return n_iters + 1 if site in CONCEPT_SPACE else n_iters
+
+    def body(self, model: HookedLoopedTransformer, k: int) -> Stack:
+        """The blocks that iteration k applies; the same ones in every iteration, unless they are adapted."""
+        return model.body
 
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """h_0 and z_0 from the embedded tokens; by default the Head's output is both."""

@@ -12,8 +12,12 @@ import numpy as np
 from abbie_lens.errors import ConfigError, nearest
 from abbie_lens.settings import check_types
 
+from .depths import CURRICULA, DEPTHS, draw
+
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
+
+STAGES = ("joint", "gate")
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,24 @@ class Recipe:
     """Settings of a loop's training. Errors: ConfigError for an unknown or impossible value."""
 
     depth: str = "fixed"
-    """How many iterations a step trains: `fixed` takes the model's n_iters, others draw around it."""
+    """How many iterations a step trains: `fixed` takes the model's n_iters, others draw around it: one depth a step
+    (`uniform`; `lognormal_poisson`; `curriculum`, the same with a mean that rises to n_iters) or one a sequence
+    (`poisson_per_sequence`)."""
+    depth_spread: int = 1
+    """s of `uniform`, which draws from n_iters - s to n_iters + s, at least 1."""
+    curriculum: str = "linear"
+    """How the mean of `curriculum` rises: `linear`, or as `1-sqrt` 1 - sqrt(1 - x), slower at first."""
+    curriculum_share: float = 0.25
+    """Share of the run over which it rises."""
     backprop_depth: int | None = None
-    """Last iterations that carry gradient; None: all."""
+    """Last iterations that carry gradient, of every sequence's own; None: all."""
+    window: int | None = None
+    """Iterations between two cuts of the gradient, each right after a read-out that is trained too; None: no cut."""
     loss: str = "end"
-    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`), or every one by
-    the probability that the loop's own gate exits there (`exit`)."""
+    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`), `n_supervised` of those
+    that carry gradient, drawn anew every step (`random`), or every one by the probability that the loop's own gate
+    exits there (`exit`)."""
+    n_supervised: int = 5
     stage: str = "joint"
     """`joint` trains the whole model; `gate` the learned gate alone, all else frozen as it is."""
     jacobian_weight: float = 0.0
@@ -36,20 +52,25 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_types(self, "recipe.")
-        _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
-        _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
-        _require(self.stage in STAGES, "stage", self.stage, STAGES)
-        n = self.backprop_depth
-        _require(n is None or n >= 1, "backprop_depth", n, "an integer >= 1, or null")
-        _require(
-            n is None or self.loss != "exit",
+        for name, known in (
+            ("depth", DEPTHS),
+            ("loss", tuple(LOSSES)),
+            ("stage", STAGES),
+            ("curriculum", tuple(CURRICULA)),
+        ):
+            self._require(getattr(self, name) in known, name, known)
+        for name in ("backprop_depth", "window"):
+            value = getattr(self, name)
+            self._require(value is None or value >= 1, name, "an integer >= 1, or null")
+        for name in ("depth_spread", "n_supervised"):
+            self._require(getattr(self, name) >= 1, name, "an integer >= 1")
+        self._require(
+            self.backprop_depth is None or self.loss != "exit",
             "backprop_depth",
-            n,
             "null with loss='exit', which reads out every iteration",
         )
-        for name in ("jacobian_weight", "jacobian_from"):
-            value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "0 to 1")
+        for name in ("jacobian_weight", "jacobian_from", "curriculum_share"):
+            self._require(0 <= getattr(self, name) <= 1, name, "0 to 1")
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
@@ -62,72 +83,74 @@ class Recipe:
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError where training would ask the loop for a gate or for iterations that it does not have."""
         loop = cfg.loop
-        _require(
+        self._require(
             self.loss != "exit" or loop.gated,
             "loss",
-            self.loss,
             f"another: {loop.family} has no learned gate whose exits would be weighed",
         )
-        _require(
+        self._require(
             self.stage != "gate" or bool(loop.gate_parts),
             "stage",
-            self.stage,
             f"'joint': {loop.family} has no gate of its own to train",
         )
-        _require(
+        self._require(
             self.stage != "gate" or self.loss == "exit" or not loop.learns_from_exits,
             "loss",
-            self.loss,
             f"'exit' in stage='gate': the gate of {loop.family} learns from every read-out",
         )
-        most = loop.max_depth
-        if most is None:
-            return
+        if loop.max_depth is not None:
+            self._check_depths(cfg, loop.max_depth)
+
+    def _check_depths(self, cfg: LoopedConfig, most: int) -> None:
         allowed = f'not with {cfg.loop.family} of {most} iterations and beyond="refuse"'
-        _require(
-            self.depth == "fixed",
-            "depth",
-            self.depth,
-            f"'fixed': a draw has no upper end, {allowed}",
-        )
+        if self.depth == "uniform":
+            deepest = cfg.n_iters + self.depth_spread
+            says = f"a draw of {most} iterations at most, not {deepest}, {allowed}"
+            self._require(deepest <= most, "depth_spread", says)
+        else:
+            says = f"'fixed': a draw has no upper end, {allowed}"
+            self._require(self.depth == "fixed", "depth", says)
         # The Jacobian is that of one iteration more than was run.
-        _require(
+        self._require(
             self.jacobian_weight == 0 or cfg.n_iters < most,
             "jacobian_weight",
-            self.jacobian_weight,
             f"0: it takes iteration {cfg.n_iters + 1}, {allowed}",
         )
 
-    def n_iters(self, trained: int, seed: int, step: int) -> int:
-        """Iterations of training step `step`: the same in every process, and in a resumed run."""
-        generator = np.random.Generator(np.random.Philox(key=[seed, step]))
-        return DEPTHS[self.depth](trained, generator)
+    def row_depths(
+        self, trained: int, seed: int, step: int, progress: float, n_rows: int
+    ) -> list[int]:
+        """Iterations of each of the `n_rows` sequences of training step `step`; see `depths.draw`."""
+        return draw(self, trained, seed, step, progress, n_rows)
 
-    def trained_depths(self, n_iters: int) -> list[int]:
-        """The k whose read-outs z_k are trained in a run of `n_iters`."""
-        return LOSSES[self.loss](n_iters)
+    def trained_depths(self, n_iters: int, seed: int = 0, step: int = 0) -> list[int]:
+        """The k whose read-outs z_k are trained in a run of `n_iters` at training step `step`.
+
+        Where they are drawn, they are the same in every process, and in a resumed run.
+        """
+        chosen = self._drawn(n_iters, seed, step) if self.loss == "random" else LOSSES[self.loss](n_iters)
+        ends = () if self.window is None else range(self.window, n_iters, self.window)
+        return sorted({*chosen, *ends})
+
+    def _drawn(self, n_iters: int, seed: int, step: int) -> list[int]:
+        first = 0 if self.backprop_depth is None else max(0, n_iters - self.backprop_depth)
+        among = range(first + 1, n_iters + 1)
+        if len(among) <= self.n_supervised:
+            return list(among) or [0]
+        # Another counter is another stream than the one that the depth is drawn from.
+        generator = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
+        return sorted(map(int, generator.choice(among, self.n_supervised, replace=False)))
+
+    def _require(self, ok: bool, name: str, allowed: object) -> None:
+        if not ok:
+            raise ConfigError(f"recipe.{name}={getattr(self, name)!r}: expected {allowed}.")
 
 
-def lognormal_poisson(mean: int, generator: np.random.Generator) -> int:
-    """p ~ Poisson(tau) + 1, tau ~ LogNormal(ln mean - 1/8, 1/2), so E[p] = mean + 1. Source: arXiv 2502.05171."""
-    sigma = 0.5
-    tau = generator.lognormal(np.log(max(mean, 1)) - sigma**2 / 2, sigma)
-    return int(generator.poisson(tau)) + 1
-
-
-DEPTHS: dict[str, Callable[[int, np.random.Generator], int]] = {
-    "fixed": lambda mean, _: mean,
-    "lognormal_poisson": lognormal_poisson,
-}
 LOSSES: dict[str, Callable[[int], list[int]]] = {
     "end": lambda r: [r],
     "step": lambda r: list(range(1, r + 1)) or [0],
     "few": lambda r: list(range(2 * r // 3 + 1, r + 1)) or [0],
+    "random": lambda r: list(range(1, r + 1)) or [0],
     "exit": lambda r: list(range(r + 1)),
 }
-STAGES = ("joint", "gate")
-
-
-def _require(ok: bool, name: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise ConfigError(f"recipe.{name}={value!r}: expected {allowed}.")
+"""Read-outs that may be trained; `random` draws of them."""

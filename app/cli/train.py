@@ -11,7 +11,7 @@ import typer
 # The shape of a model when neither --config nor an option names it: about 3M parameters, or small for a task.
 _SHAPE = {"d_model": 192, "n_heads": 6, "n_ctx": 256}
 _TASK_SHAPE = {"d_model": 64, "n_heads": 4}
-_RECIPE = ("loss", "stage", "depth", "backprop_depth", "jacobian_weight")
+_RECIPE = ("loss", "stage", "depth", "backprop_depth", "window", "jacobian_weight")
 _MODEL = (
     "d_model",
     "n_heads",
@@ -84,6 +84,10 @@ def command(
     ] = None,
     backprop_depth: Annotated[
         int | None, typer.Option(help="Last iterations that carry gradient.  [the family's]")
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Iterations between cuts of the gradient.  [the family's]"),
     ] = None,
     jacobian_weight: Annotated[
         float | None, typer.Option(help="Weight of the STARS Jacobian penalty.  [0]")

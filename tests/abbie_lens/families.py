@@ -3,7 +3,18 @@
 import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import FAMILIES, UTACT, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
+from abbie_lens.loops import (
+    FAMILIES,
+    FPRM,
+    HRM,
+    UTACT,
+    AbbieD,
+    AdaPonder,
+    Ponder,
+    Relaxed,
+    Spiral,
+    ZeroPt,
+)
 
 # Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
@@ -22,6 +33,9 @@ _VARIANTS = {
     # Some tokens halt at the second iteration, the others at the third.
     "ut-act": UTACT(gate_init=0.25),
     "ut-act-thaw": UTACT(gate_init=0.25, freeze=False),
+    "hrm-one_cycle": HRM(low_cycles=1, backprop_cycles=(1,)),
+    "relaxed-refuse": Relaxed(rank=2, max_iters=3, beyond="refuse"),
+    "fprm-step_size": FPRM(step_size=0.6),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 

@@ -1,5 +1,7 @@
 """What a step minimises: END, STEP and FEW by hand, truncated gradients, and STARS against an exact Jacobian."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -139,6 +141,36 @@ def test_the_injected_input_carries_gradient_past_the_truncation(tokens):
         Objective(model, Recipe(backprop_depth=1))(tokens, None, 3, 1.0)[0].backward()
         gradient = model.head[0].mlp.in_proj.weight.grad
         assert (gradient is not None and bool(gradient.any())) == reaches
+
+
+@pytest.mark.parametrize(
+    ("window", "n_iters", "depths"),
+    [(2, 4, [2, 4]), (2, 5, [2, 4, 5]), (1, 3, [1, 2, 3]), (3, 2, [2]), (2, 0, [0])],
+)
+@pytest.mark.parametrize("name", ["fprm", "hrm", "spiral-mesh", "adaponder-repeat_last"])
+def test_a_window_trains_its_end_and_nothing_before_it(tokens, name, window, n_iters, depths):
+    """The gradient is the sum over windows of what each alone gives from the state, held fixed, that it begins at."""
+    model = make(name)
+    minimised, _ = Objective(model, Recipe(window=window))(tokens, None, n_iters, 0.0)
+    expected = torch.stack([nll_at(model, tokens, k) for k in depths]).mean()
+    torch.testing.assert_close(minimised, expected)
+    minimised.backward()
+    together = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for first, last in itertools.pairwise([0, *depths]):
+        alone = Recipe(backprop_depth=max(last - first, 1))
+        (Objective(model, alone)(tokens, None, last, 0.0)[0] / len(depths)).backward()
+    apart = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert apart.keys() == together.keys()
+    for parameter, gradient in apart.items():
+        torch.testing.assert_close(together[parameter], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_windows_go_with_other_losses_and_truncation():
+    assert Recipe(window=2, loss="step").trained_depths(5) == [1, 2, 3, 4, 5]
+    assert Recipe(window=2, loss="few").trained_depths(6) == [2, 4, 5, 6]
+    with pytest.raises(ConfigError, match=r"recipe\.window=0"):
+        Recipe(window=0)
 
 
 def exact(model, state):
