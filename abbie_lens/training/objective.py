@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -23,23 +24,32 @@ class Objective(nn.Module):
         self.model, self.recipe = model, recipe
 
     def forward(
-        self, tokens: Tensor, counted: Tensor | None, n_iters: int, progress: float
+        self,
+        tokens: Tensor,
+        counted: Tensor | None,
+        n_iters: int,
+        progress: float,
+        trained: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """tokens [batch, pos], `counted` [batch, pos] tokens to predict (None: all), `progress` 0 to 1 of the run.
+
+        `trained`: the k whose read-outs are trained, None: those of step 0.
 
         Returns (what is minimised, its next-token NLL in nats, detached).
         """
         model, recipe = self.model, self.recipe
-        trained = recipe.trained_depths(n_iters)
+        trained = recipe.trained_depths(n_iters) if trained is None else trained
         first = 0 if recipe.backprop_depth is None else n_iters - recipe.backprop_depth
-        state = model.begin(tokens, n_iters)
+        state = model.cfg.loop.scheduled(model.begin(tokens, n_iters), progress)
         losses = []
         for k in range(n_iters + 1):
             if k:
                 with torch.no_grad() if k <= first else nullcontext():
                     state = model.step(state)
             if k in trained and k >= first:
-                losses.append(next_token_nll(model.readout(state), tokens, counted=counted))
+                logits = model.readout(state)
+                losses.append(next_token_nll(logits, tokens, counted=counted))
+                state = model.cfg.loop.graded(state, logits, counted)
         nll = torch.stack(losses).mean()
         loss = nll
         penalty = model.cfg.loop.penalty(state, progress)

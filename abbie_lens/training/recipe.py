@@ -22,10 +22,14 @@ class Recipe:
 
     depth: str = "fixed"
     """How many iterations a step trains: `fixed` takes the model's n_iters, others draw around it."""
+    depth_spread: int = 1
+    """s of `uniform`, which draws from n_iters - s to n_iters + s, at least 1."""
     backprop_depth: int | None = None
     """Last iterations that carry gradient; None: all."""
     loss: str = "end"
-    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`)."""
+    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`),
+    or `n_supervised` of those that carry gradient, drawn anew every step (`random`)."""
+    n_supervised: int = 5
     jacobian_weight: float = 0.0
     """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
     jacobian_from: float = 0.1
@@ -33,10 +37,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_types(self, "recipe.")
-        _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
-        _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
+        _require(self.depth in (*DEPTHS, "uniform"), "depth", self.depth, (*DEPTHS, "uniform"))
+        _require(self.loss in (*LOSSES, "random"), "loss", self.loss, (*LOSSES, "random"))
         n = self.backprop_depth
         _require(n is None or n >= 1, "backprop_depth", n, "an integer >= 1, or null")
+        for name in ("depth_spread", "n_supervised"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer >= 1")
         for name in ("jacobian_weight", "jacobian_from"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "0 to 1")
@@ -55,8 +61,16 @@ class Recipe:
         if most is None:
             return
         allowed = f'not with {cfg.loop.family} of {most} iterations and beyond="refuse"'
+        if self.depth == "uniform":
+            deepest = cfg.n_iters + self.depth_spread
+            _require(
+                deepest <= most,
+                "depth_spread",
+                self.depth_spread,
+                f"a draw of {most} iterations at most, not {deepest}, {allowed}",
+            )
         _require(
-            self.depth == "fixed",
+            self.depth in ("fixed", "uniform"),
             "depth",
             self.depth,
             f"'fixed': a draw has no upper end, {allowed}",
@@ -72,11 +86,24 @@ class Recipe:
     def n_iters(self, trained: int, seed: int, step: int) -> int:
         """Iterations of training step `step`: the same in every process, and in a resumed run."""
         generator = np.random.Generator(np.random.Philox(key=[seed, step]))
+        if self.depth == "uniform":
+            return uniform(trained, self.depth_spread, generator)
         return DEPTHS[self.depth](trained, generator)
 
-    def trained_depths(self, n_iters: int) -> list[int]:
-        """The k whose read-outs z_k are trained in a run of `n_iters`."""
-        return LOSSES[self.loss](n_iters)
+    def trained_depths(self, n_iters: int, seed: int = 0, step: int = 0) -> list[int]:
+        """The k whose read-outs z_k are trained in a run of `n_iters` at training step `step`.
+
+        Where they are drawn, they are the same in every process, and in a resumed run.
+        """
+        if self.loss != "random":
+            return LOSSES[self.loss](n_iters)
+        first = 0 if self.backprop_depth is None else max(0, n_iters - self.backprop_depth)
+        among = range(first + 1, n_iters + 1)
+        if len(among) <= self.n_supervised:
+            return list(among) or [0]
+        # Another counter is another stream than the one that the depth is drawn from.
+        generator = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
+        return sorted(map(int, generator.choice(among, self.n_supervised, replace=False)))
 
 
 def lognormal_poisson(mean: int, generator: np.random.Generator) -> int:
@@ -84,6 +111,11 @@ def lognormal_poisson(mean: int, generator: np.random.Generator) -> int:
     sigma = 0.5
     tau = generator.lognormal(np.log(max(mean, 1)) - sigma**2 / 2, sigma)
     return int(generator.poisson(tau)) + 1
+
+
+def uniform(mean: int, spread: int, generator: np.random.Generator) -> int:
+    """Any of mean - spread to mean + spread alike; never below 1."""
+    return int(generator.integers(max(1, mean - spread), mean + spread, endpoint=True))
 
 
 DEPTHS: dict[str, Callable[[int, np.random.Generator], int]] = {
