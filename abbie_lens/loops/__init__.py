@@ -12,8 +12,11 @@ from abbie_lens.loops.adaponder import AdaPonder
 from abbie_lens.loops.base import Advance, LoopFamily, Start
 from abbie_lens.loops.flt import FLT, FLTRes
 from abbie_lens.loops.huginn import Huginn
+from abbie_lens.loops.loopus import LoopUS
 from abbie_lens.loops.lt import LT, LTi, LTia
+from abbie_lens.loops.mor import MoR
 from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.ponder_2 import Ponder2
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
 from abbie_lens.loops.zero_pt import ZeroPt
@@ -24,6 +27,7 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Std, AbbieC, AbbieD, ZeroPt, Huginn),
         *(LT, LTi, LTia, FLT, FLTRes),
         *(Ponder, AdaPonder, Spiral),
+        *(Ponder2, MoR, LoopUS),
     )
 }
 
@@ -40,7 +44,10 @@ __all__ = [
     "LTi",
     "LTia",
     "LoopFamily",
+    "LoopUS",
+    "MoR",
     "Ponder",
+    "Ponder2",
     "Spiral",
     "Start",
     "Std",

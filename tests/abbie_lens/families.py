@@ -3,7 +3,17 @@
 import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
+from abbie_lens.loops import (
+    FAMILIES,
+    AbbieD,
+    AdaPonder,
+    LoopUS,
+    MoR,
+    Ponder,
+    Ponder2,
+    Spiral,
+    ZeroPt,
+)
 
 # Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
@@ -19,6 +29,12 @@ _VARIANTS = {
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
+    "ponder-2-raw": Ponder2(thought="raw"),
+    "mor-token": MoR(routing="token"),
+    "mor-shared": MoR(kv="shared", capacity=(0.8, 0.7, 0.6), max_iters=3),
+    "mor-repeat_last": MoR(max_iters=2, beyond="repeat_last"),
+    "mor-token-repeat_last": MoR("token", max_iters=2, beyond="repeat_last", kv="shared"),
+    "loopus-change": LoopUS(confidence="change", dt_rank=3),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 
