@@ -43,7 +43,7 @@ class UpdateGate(nn.Module):
         super().__init__()
         self.dt_in = nn.Linear(width, rank, bias=False)
         self.dt_out = nn.Linear(rank, width)
-        self.dt_out.init_bias = math.log(math.expm1(-math.log(init)))
+        self.dt_out.init_bias = math.log(math.expm1(-math.log(init)))  # type: ignore[assignment]
         self.A_log = nn.Parameter(torch.zeros(width))
 
     def forward(self, change: Tensor) -> Tensor:
