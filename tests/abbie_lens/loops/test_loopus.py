@@ -67,7 +67,9 @@ def test_a_of_one_takes_the_new_value_and_a_of_zero_keeps_the_old(tokens):
     state = model.begin(tokens, 1)
     b = blocks(model.body, state.h)
     for gate, expected in ((1.0, b), (0.0, state.h)):
-        with model.hooks([("loop.hook_update_gate", lambda a, hook, g=gate: torch.full_like(a, g))]):
+        with model.hooks(
+            [("loop.hook_update_gate", lambda a, hook, g=gate: torch.full_like(a, g))]
+        ):
             torch.testing.assert_close(model.step(state).h, expected, **close)
 
 
