@@ -12,7 +12,7 @@ says which of the two, in training and decoding alike. Supervised are 5 random i
 
 Source: arXiv 2605.11011 and its code. Our choices: what the head learns, which our sources leave open (cross-entropy of
 q_k with "the read-out of z_k gets the next token right" at every supervised iteration, no gradient to the state), the
-gates' start, and a preset of 8 iterations with a quarter supervised.
+gates' start, and a preset of 8 iterations, as the original is evaluated.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LoopUS(LoopFamily):
     """A gated state with a learned confidence."""
 
     family: ClassVar[str] = "loopus"
-    recipe: ClassVar[dict[str, Any]] = {"loss": "random", "n_supervised": 2}
+    recipe: ClassVar[dict[str, Any]] = {"loss": "random", "n_supervised": 5}
 
     dt_rank: int | None = None
     """R; ceil(d / 16) if None."""

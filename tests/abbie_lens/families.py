@@ -31,7 +31,7 @@ _VARIANTS = {
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
     "ponder-2-raw": Ponder2(thought="raw"),
     "mor-token": MoR(routing="token"),
-    "mor-shared": MoR(kv="shared", capacity=(0.8, 0.7, 0.6), max_iters=3),
+    "mor-shared": MoR(kv="shared", capacity=(0.8, 1.0, 1.0)),
     "mor-repeat_last": MoR(max_iters=2, beyond="repeat_last"),
     "mor-token-repeat_last": MoR("token", max_iters=2, beyond="repeat_last", kv="shared"),
     "loopus-change": LoopUS(confidence="change", dt_rank=3),

@@ -58,7 +58,7 @@ def test_every_state_and_confidence_is_the_equations(tokens, name):
             survives = survives * (1 - q[..., 0])
         stopped = model.cfg.loop.exit_cdf(model, state)
         torch.testing.assert_close(stopped, 1 - survives, **close)
-    assert 0 < stopped.min() and stopped.max() < 1
+    assert stopped.min() > 0 and stopped.max() < 1
 
 
 @torch.no_grad()
@@ -116,7 +116,7 @@ def test_supervised_iterations_are_drawn_anew_every_step_and_alike_in_every_run(
     drawn = [recipe.trained_depths(20, 0, step) for step in range(400)]
     assert drawn == [recipe.trained_depths(20, 0, step) for step in range(400)]
     assert all(len(set(d)) == 5 and d == sorted(d) and 1 <= d[0] <= d[-1] <= 20 for d in drawn)
-    counts = torch.bincount(torch.tensor(sum(drawn, [])), minlength=21)[1:]
+    counts = torch.bincount(torch.tensor(drawn).flatten(), minlength=21)[1:]
     # 400 x 5 / 20 = 100 each; binomial, four standard deviations
     assert counts.sum() == 2000 and (counts - 100).abs().max() < 4 * (400 * 0.25 * 0.75) ** 0.5
     assert drawn != [recipe.trained_depths(20, 1, step) for step in range(400)]
