@@ -14,9 +14,12 @@ from abbie_lens.loops.flt import FLT, FLTRes
 from abbie_lens.loops.fprm import FPRM
 from abbie_lens.loops.hrm import HRM
 from abbie_lens.loops.huginn import Huginn
+from abbie_lens.loops.loopus import LoopUS
 from abbie_lens.loops.lt import LT, LTi, LTia
+from abbie_lens.loops.mor import MoR
 from abbie_lens.loops.ouro import Ouro
 from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.ponder_2 import Ponder2
 from abbie_lens.loops.pondernet import PonderNet
 from abbie_lens.loops.relaxed import Relaxed
 from abbie_lens.loops.spiral import Spiral
@@ -32,6 +35,7 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Ponder, AdaPonder, Spiral),
         *(Ouro, PonderNet, UTACT),
         *(HRM, Relaxed, FPRM),
+        *(Ponder2, MoR, LoopUS),
     )
 }
 
@@ -51,8 +55,11 @@ __all__ = [
     "LTi",
     "LTia",
     "LoopFamily",
+    "LoopUS",
+    "MoR",
     "Ouro",
     "Ponder",
+    "Ponder2",
     "PonderNet",
     "Relaxed",
     "Spiral",

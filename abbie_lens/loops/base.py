@@ -164,6 +164,17 @@ class LoopFamily:
         """
         return None
 
+    def scheduled(self, state: State, progress: float) -> State:
+        """In training, `state` as it begins at `progress` 0 to 1 of the run, for what a family changes in its course."""
+        return state
+
+    def graded(self, state: State, logits: Tensor, counted: Tensor | None) -> State:
+        """In training, `state` after its trained read-out, for what a gate learns of it.
+
+        `logits` [batch, pos, d_vocab]; `counted` [batch, pos] tokens that have to be predicted, None: all.
+        """
+        return state
+
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """What the family adds to the training loss at `progress` 0 to 1 of the run; None for nothing."""
         return None

@@ -128,7 +128,11 @@ class Recipe:
 
         Where they are drawn, they are the same in every process, and in a resumed run.
         """
-        chosen = self._drawn(n_iters, seed, step) if self.loss == "random" else LOSSES[self.loss](n_iters)
+        chosen = (
+            self._drawn(n_iters, seed, step)
+            if self.loss == "random"
+            else LOSSES[self.loss](n_iters)
+        )
         ends = () if self.window is None else range(self.window, n_iters, self.window)
         return sorted({*chosen, *ends})
 

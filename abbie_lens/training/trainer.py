@@ -78,12 +78,15 @@ class Trainer:
             each = counted[:, 1:].sum() / self.accelerator.num_processes
             weights = [float(part[:, 1:].sum() / each) for part in answers if part is not None]
         n_iters = self.recipe.n_iters(self.model.cfg.n_iters, self.config.seed, step)
+        trained = self.recipe.trained_depths(n_iters, self.config.seed, step)
         device = self.accelerator.device
         nll = torch.zeros((), device=device)
         for number, (part, asked, weight) in enumerate(zip(parts, answers, weights, strict=True)):
             with self._sync(last=number == len(parts) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    loss, part_nll = self.objective(part, asked, n_iters, step / self.n_steps)
+                    loss, part_nll = self.objective(
+                        part, asked, n_iters, step / self.n_steps, trained
+                    )
                 self.accelerator.backward(loss * weight)
             nll += part_nll * weight
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)

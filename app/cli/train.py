@@ -11,7 +11,16 @@ import typer
 # The shape of a model when neither --config nor an option names it: about 3M parameters, or small for a task.
 _SHAPE = {"d_model": 192, "n_heads": 6, "n_ctx": 256}
 _TASK_SHAPE = {"d_model": 64, "n_heads": 4}
-_RECIPE = ("loss", "stage", "depth", "backprop_depth", "window", "jacobian_weight")
+_RECIPE = (
+    "loss",
+    "n_supervised",
+    "stage",
+    "depth",
+    "depth_spread",
+    "backprop_depth",
+    "window",
+    "jacobian_weight",
+)
 _MODEL = (
     "d_model",
     "n_heads",
@@ -74,13 +83,20 @@ def command(
         int | None, typer.Option(help="Iterations in training; their mean where they are drawn.")
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Trained read-outs: end, step, few or exit.  [the family's]")
+        str | None,
+        typer.Option(help="Trained read-outs: end, step, few, random or exit.  [the family's]"),
     ] = None,
     stage: Annotated[
         str | None, typer.Option(help="joint, or gate: a learned gate alone.  [the family's]")
     ] = None,
+    n_supervised: Annotated[
+        int | None, typer.Option(help="Read-outs that loss random draws every step.  [5]")
+    ] = None,
     depth: Annotated[
-        str | None, typer.Option(help="fixed or lognormal_poisson.  [the family's]")
+        str | None, typer.Option(help="fixed, uniform or lognormal_poisson.  [the family's]")
+    ] = None,
+    depth_spread: Annotated[
+        int | None, typer.Option(help="How far from n-iters depth uniform draws.  [1]")
     ] = None,
     backprop_depth: Annotated[
         int | None, typer.Option(help="Last iterations that carry gradient.  [the family's]")

@@ -10,7 +10,10 @@ from abbie_lens.loops import (
     UTACT,
     AbbieD,
     AdaPonder,
+    LoopUS,
+    MoR,
     Ponder,
+    Ponder2,
     Relaxed,
     Spiral,
     ZeroPt,
@@ -36,6 +39,12 @@ _VARIANTS = {
     "hrm-one_cycle": HRM(low_cycles=1, backprop_cycles=(1,)),
     "relaxed-refuse": Relaxed(rank=2, max_iters=3, beyond="refuse"),
     "fprm-step_size": FPRM(step_size=0.6),
+    "ponder-2-raw": Ponder2(thought="raw"),
+    "mor-token": MoR(routing="token"),
+    "mor-shared": MoR(kv="shared", capacity=(0.8, 1.0, 1.0)),
+    "mor-repeat_last": MoR(max_iters=2, beyond="repeat_last"),
+    "mor-token-repeat_last": MoR("token", max_iters=2, beyond="repeat_last", kv="shared"),
+    "loopus-change": LoopUS(confidence="change", dt_rank=3),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 

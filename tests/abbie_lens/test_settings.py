@@ -79,7 +79,9 @@ def test_settings_that_do_not_fit_the_model(tiny_config, family, settings, says)
         LoopedConfig.from_dict({**plain, "loop": {"family": family, **settings}})
 
 
-@pytest.mark.parametrize("family", ["lt", "lt-i", "lt-ia", "flt", "flt-res", "ponder", "adaponder"])
+@pytest.mark.parametrize(
+    "family", ["lt", "lt-i", "lt-ia", "flt", "flt-res", "ponder", "adaponder", "ponder-2"]
+)
 @pytest.mark.parametrize("stage", ["n_head_blocks", "n_tail_blocks"])
 def test_a_loop_over_the_whole_stack_refuses_a_head_or_a_tail(tiny_config, family, stage):
     bare = {"n_head_blocks": 0, "n_tail_blocks": 0}
@@ -95,8 +97,10 @@ def test_a_loop_over_the_whole_stack_refuses_a_head_or_a_tail(tiny_config, famil
         ("jacobian_weight", None, "a number"),
         ("jacobian_weight", 1.5, "0 to 1"),
         ("loss", ["end"], "a text"),
-        ("loss", "all", "('end', 'step', 'few')"),
-        ("depth", "uniform", "('fixed', 'lognormal_poisson')"),
+        ("loss", "all", "('end', 'step', 'few', 'random')"),
+        ("depth", "even", "('fixed', 'lognormal_poisson', 'uniform')"),
+        ("depth_spread", 0, "an integer >= 1"),
+        ("n_supervised", 2.5, "an integer"),
     ],
 )
 def test_a_recipe_of_another_type_or_range(setting, value, says):
