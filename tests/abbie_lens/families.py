@@ -11,6 +11,7 @@ _VARIANTS = {
     "abbie-d-literal": AbbieD("literal"),
     "0pt-readout": ZeroPt(norm="readout"),
     "ponder-top_k": Ponder(top_k=7),
+    "ponder-trained_scale": Ponder(first_scale="trained"),
     "adaponder": AdaPonder(max_iters=3, threshold=0.3, gate_init=0.5),
     "adaponder-repeat_last": AdaPonder(
         max_iters=1, beyond="repeat_last", threshold=0.3, gate_init=0.5
