@@ -13,7 +13,9 @@ from abbie_lens.loops.base import Advance, LoopFamily, Start
 from abbie_lens.loops.flt import FLT, FLTRes
 from abbie_lens.loops.huginn import Huginn
 from abbie_lens.loops.lt import LT, LTi, LTia
+from abbie_lens.loops.parcae import Parcae
 from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.retrofit import Retrofit
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
 from abbie_lens.loops.zero_pt import ZeroPt
@@ -24,6 +26,7 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Std, AbbieC, AbbieD, ZeroPt, Huginn),
         *(LT, LTi, LTia, FLT, FLTRes),
         *(Ponder, AdaPonder, Spiral),
+        *(Parcae, Retrofit),
     )
 }
 
@@ -40,7 +43,9 @@ __all__ = [
     "LTi",
     "LTia",
     "LoopFamily",
+    "Parcae",
     "Ponder",
+    "Retrofit",
     "Spiral",
     "Start",
     "Std",

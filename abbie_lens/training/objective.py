@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -23,12 +24,18 @@ class Objective(nn.Module):
         self.model, self.recipe = model, recipe
 
     def forward(
-        self, tokens: Tensor, counted: Tensor | None, n_iters: int, progress: float
+        self,
+        tokens: Tensor,
+        counted: Tensor | None,
+        n_iters: int | Sequence[int],
+        progress: float,
     ) -> tuple[Tensor, Tensor]:
         """tokens [batch, pos], `counted` [batch, pos] tokens to predict (None: all), `progress` 0 to 1 of the run.
 
-        Returns (what is minimised, its next-token NLL in nats, detached).
+        `n_iters`: one depth, or one for each row. Returns (what is minimised, its next-token NLL in nats, detached).
         """
+        if not isinstance(n_iters, int):
+            return self._by_row(tokens, counted, n_iters, progress)
         model, recipe = self.model, self.recipe
         trained = recipe.trained_depths(n_iters)
         first = 0 if recipe.backprop_depth is None else n_iters - recipe.backprop_depth
@@ -49,6 +56,27 @@ class Objective(nn.Module):
             w = recipe.jacobian_weight
             loss = (1 - w) * loss + w * jacobian_penalty(model, state)
         return loss, nll.detach()
+
+    def _by_row(
+        self, tokens: Tensor, counted: Tensor | None, depths: Sequence[int], progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """Rows of one depth run together, so that any loop's truncation, penalty and trained read-outs count from
+        each row's own end and no row is computed past it. A token weighs the same whatever its row's depth."""
+        if len(set(depths)) == 1:
+            return self(tokens, counted, depths[0], progress)
+        own = torch.tensor(depths, device=tokens.device)
+        total, total_nll = tokens.new_zeros((), dtype=torch.float32), 0.0
+        n_all = len(tokens) if counted is None else counted[:, 1:].sum()
+        for depth in sorted(set(depths)):
+            rows = own == depth
+            asked = None if counted is None else counted[rows]
+            n = rows.sum() if asked is None else asked[:, 1:].sum()
+            if n == 0:  # no token of these rows is predicted
+                continue
+            loss, nll = self(tokens[rows], asked, depth, progress)
+            total = total + loss * (n / n_all)
+            total_nll = total_nll + nll * (n / n_all)
+        return total, torch.as_tensor(total_nll)
 
 
 def jacobian_penalty(model: HookedLoopedTransformer, state: State) -> Tensor:

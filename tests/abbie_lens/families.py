@@ -3,7 +3,7 @@
 import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Ponder, Spiral, ZeroPt
+from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Parcae, Ponder, Spiral, ZeroPt
 
 # Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
@@ -17,6 +17,7 @@ _VARIANTS = {
         max_iters=1, beyond="repeat_last", threshold=0.3, gate_init=0.5
     ),
     "adaponder-thaw": AdaPonder(max_iters=3, threshold=0.3, gate_init=0.5, freeze=False),
+    "parcae-bare": Parcae(input_norm=False),
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
