@@ -11,7 +11,7 @@ import typer
 # The shape of a model when neither --config nor an option names it: about 3M parameters, or small for a task.
 _SHAPE = {"d_model": 192, "n_heads": 6, "n_ctx": 256}
 _TASK_SHAPE = {"d_model": 64, "n_heads": 4}
-_RECIPE = ("loss", "depth", "backprop_depth", "jacobian_weight")
+_RECIPE = ("loss", "depth", "curriculum", "backprop_depth", "jacobian_weight")
 _MODEL = (
     "d_model",
     "n_heads",
@@ -73,7 +73,13 @@ def command(
         str | None, typer.Option(help="Trained read-outs: end, step or few.  [the family's]")
     ] = None,
     depth: Annotated[
-        str | None, typer.Option(help="fixed or lognormal_poisson.  [the family's]")
+        str | None,
+        typer.Option(
+            help="fixed, lognormal_poisson, curriculum or poisson_per_sequence.  [the family's]"
+        ),
+    ] = None,
+    curriculum: Annotated[
+        str | None, typer.Option(help="How a curriculum's mean depth rises: linear or 1-sqrt.")
     ] = None,
     backprop_depth: Annotated[
         int | None, typer.Option(help="Last iterations that carry gradient.  [the family's]")
