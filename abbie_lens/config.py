@@ -17,6 +17,7 @@ NORMALIZATIONS = ("RMS", "RMSPre", "LN")
 NORM_PLACEMENTS = ("pre", "sandwich_stream", "sandwich_branch")
 QK_NORMS = ("none", "learned", "after_rotary")
 POSITIONS = ("rotary", "standard", "none")
+VALUE_EMBEDDINGS = ("none", "alternate")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -69,6 +70,9 @@ class LoopedConfig:
     """Biases in attention and MLP projections."""
     use_qk_bias: bool = False
     """Biases of queries and keys alone."""
+    value_embeddings: str = "none"
+    """Blocks whose values get an embedding of the token added: none, or every other one over Head, Body and Tail, the
+    last block among them (`alternate`)."""
     tie_word_embeddings: bool = True
     embed_scale: float = 1.0
     """Factor on the token embeddings where they enter the network."""
@@ -143,6 +147,12 @@ class LoopedConfig:
         _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
         _require(self.qk_norm in QK_NORMS, "qk_norm", self.qk_norm, QK_NORMS)
         _require(
+            self.value_embeddings in VALUE_EMBEDDINGS,
+            "value_embeddings",
+            self.value_embeddings,
+            VALUE_EMBEDDINGS,
+        )
+        _require(
             not (self.parallel_attn_mlp and self.norm_placement != "pre"),
             "norm_placement",
             self.norm_placement,
@@ -177,6 +187,12 @@ class LoopedConfig:
     def kv_heads(self) -> int:
         """n_key_value_heads as an int (never None after construction)."""
         return int(self.n_key_value_heads or 0)
+
+    @property
+    def value_embedding_blocks(self) -> range:
+        """Blocks with value embeddings, counted over Head, Body and Tail in this order."""
+        n = self.n_head_blocks + self.n_body_blocks + self.n_tail_blocks
+        return range((n - 1) % 2, n if self.value_embeddings == "alternate" else 0, 2)
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -61,6 +61,8 @@ class Context:
     """Written in place while a stage runs on a private copy; None when nothing is cached."""
     reuse: Reuse | None = None
     """Set by loops in which halted tokens serve old keys and values."""
+    tokens: Tensor | None = None
+    """[batch, pos] ids of the tokens at these positions, for blocks with value embeddings; None where there are none."""
 
     def replace(self, **changes: Any) -> Context:
         """A copy with the named fields changed."""
@@ -104,9 +106,10 @@ def make_context(
     rotary = rotary_table(cfg, positions, dtype)
     mask = allowed(attention_mask, n_past, n_new, tokens.device)
     if past is None:
-        return Context(positions, mask, rotary)
+        return Context(positions, mask, rotary, tokens=tokens)
     all_positions = torch.cat([past[run][0], positions], dim=1) if past else positions
-    return Context(positions, mask, rotary, {**past, run: (all_positions, all_positions)})
+    kv = {**past, run: (all_positions, all_positions)}
+    return Context(positions, mask, rotary, kv, tokens=tokens)
 
 
 def position_ids(

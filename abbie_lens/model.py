@@ -18,6 +18,7 @@ from abbie_lens.components.embed import Embed, PosEmbed, Unembed
 from abbie_lens.components.initialise import initialise
 from abbie_lens.components.norm import make_norm
 from abbie_lens.components.stack import Stack
+from abbie_lens.components.value_embed import ValueEmbedding
 from abbie_lens.config import LoopedConfig
 from abbie_lens.context import KVCache, make_context
 from abbie_lens.errors import InputError
@@ -67,6 +68,9 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         self.head = Stack(cfg, "head", cfg.n_head_blocks, self.clock)
         self.body = Stack(cfg, "body", cfg.n_body_blocks, self.clock)
         self.tail = Stack(cfg, "tail", cfg.n_tail_blocks, self.clock)
+        blocks = [*self.head, *self.body, *self.tail]
+        for b in cfg.value_embedding_blocks:
+            blocks[b].attn.value_embed = ValueEmbedding(cfg)
         self.loop = LoopParts(cfg.loop.parts(cfg))
         self.ln_final = make_norm(cfg.normalization_type, cfg.d_model, cfg.eps)
         own = nn.Parameter(torch.empty(0 if cfg.tie_word_embeddings else cfg.d_vocab, cfg.d_model))
@@ -183,13 +187,22 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         z = self.loop.hook_readout(h if to.z is None else to.z)
         return state.replace(k=k, h=h, z=z, carry=to.carry)
 
-    def decode(self, z: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def decode(
+        self, z: Tensor, attention_mask: Tensor | None = None, tokens: Tensor | None = None
+    ) -> Tensor:
         """Tail, final norm and unembedding of any z [..., batch, pos, d_model], all leading axes in one pass.
 
-        Returns logits [..., batch, pos, d_vocab]; `attention_mask` [batch, pos].
+        Returns logits [..., batch, pos, d_vocab]; `attention_mask` [batch, pos]. `tokens` [batch, pos] are read by a
+        Tail with value embeddings alone. Errors: InputError where they are needed and missing.
         """
         flat = z.reshape(-1, *z.shape[-2:])
-        tokens = torch.zeros(flat.shape[:2], dtype=torch.long, device=z.device)
+        if tokens is None:
+            if any(block.attn.value_embed is not None for block in self.tail):
+                raise InputError(
+                    "tokens: the Tail has value embeddings; decode needs [batch, pos]."
+                )
+            tokens = torch.zeros(z.shape[-3:-1], dtype=torch.long, device=z.device)
+        tokens = tokens.repeat(flat.shape[0] // tokens.shape[0], 1)
         if attention_mask is not None:
             attention_mask = attention_mask.repeat(flat.shape[0] // attention_mask.shape[0], 1)
         with self.lock:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from abbie_lens.components.norm import RMSNorm
 from abbie_lens.components.positions import rotate
+from abbie_lens.components.value_embed import ValueEmbedding
 from abbie_lens.config import LoopedConfig
 from abbie_lens.context import Context, Slot
 from abbie_lens.hooks.points import Site
@@ -30,6 +31,8 @@ class Attention(nn.Module):
         self.qk_norm, self.adjacent = cfg.qk_norm, cfg.rotary_adjacent_pairs
         if self.qk_norm == "learned":
             self.q_norm, self.k_norm = (RMSNorm(self.d_head, cfg.eps) for _ in range(2))
+        self.value_embed: ValueEmbedding | None = None
+        """Set by the model in the blocks that have value embeddings."""
         self.gate_proj = None
         if cfg.attention_gate:
             self.gate_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=cfg.use_bias)
@@ -47,7 +50,8 @@ class Attention(nn.Module):
         asking = x if query_input is None else query_input
         q = self.hook_q(self.q_proj(asking).view(batch, n_new, self.n_heads, self.d_head))
         k = self.hook_k(self.k_proj(x).view(batch, n_new, self.n_kv, self.d_head))
-        v = self.hook_v(self.v_proj(x).view(batch, n_new, self.n_kv, self.d_head))
+        v = self.v_proj(x).view(batch, n_new, self.n_kv, self.d_head)
+        v = self.hook_v(v if self.value_embed is None else v + self.value_embed(x, context))
         if self.qk_norm == "learned":
             q, k = self.q_norm(q), self.k_norm(k)
         if context.rotary is not None:

@@ -12,7 +12,7 @@ def initialise(model: nn.Module, cfg: LoopedConfig) -> None:
     """Draw all matrices from N(0, initializer_range), those that write to the stream divided by sqrt(2 L).
 
     L counts the blocks of the unrolled stack at the trained depth (GPT-2's rule, arXiv 2502.05171 for loops).
-    A module with an `init_std` or `init_bias` of its own is given that.
+    A module with an `init_std` or `init_bias` of its own is given that, one with `init_identity` the identity.
     """
     generator = None if cfg.seed is None else torch.Generator().manual_seed(cfg.seed)
     writers = ("o_proj.weight", "out_proj.weight")
@@ -21,6 +21,9 @@ def initialise(model: nn.Module, cfg: LoopedConfig) -> None:
         if parameter.ndim < 2:
             if name.endswith("bias"):
                 nn.init.constant_(parameter, getattr(owner, "init_bias", 0.0))
+            continue
+        if getattr(owner, "init_identity", False):
+            nn.init.eye_(parameter)
             continue
         std = getattr(owner, "init_std", cfg.initializer_range)
         if name.endswith(writers):

@@ -19,6 +19,7 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
         "hook_gate": 1,
         "hook_mask": 1,
         "hook_router": 1,
+        "hook_value_gate": cfg.kv_heads,
         "hook_q": cfg.n_heads * cfg.head_width,
         "hook_rot_q": cfg.n_heads * cfg.head_width,
         "hook_z": cfg.n_heads * cfg.head_width,

@@ -18,10 +18,12 @@ from abbie_lens.loops.loopus import LoopUS
 from abbie_lens.loops.lt import LT, LTi, LTia
 from abbie_lens.loops.mor import MoR
 from abbie_lens.loops.ouro import Ouro
+from abbie_lens.loops.parcae import Parcae
 from abbie_lens.loops.ponder import Ponder
 from abbie_lens.loops.ponder_2 import Ponder2
 from abbie_lens.loops.pondernet import PonderNet
 from abbie_lens.loops.relaxed import Relaxed
+from abbie_lens.loops.retrofit import Retrofit
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
 from abbie_lens.loops.ut_act import UTACT
@@ -36,6 +38,7 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Ouro, PonderNet, UTACT),
         *(HRM, Relaxed, FPRM),
         *(Ponder2, MoR, LoopUS),
+        *(Parcae, Retrofit),
     )
 }
 
@@ -58,10 +61,12 @@ __all__ = [
     "LoopUS",
     "MoR",
     "Ouro",
+    "Parcae",
     "Ponder",
     "Ponder2",
     "PonderNet",
     "Relaxed",
+    "Retrofit",
     "Spiral",
     "Start",
     "Std",

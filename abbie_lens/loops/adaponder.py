@@ -107,8 +107,9 @@ class AdaPonder(Ponder):
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """Pass 0; every token is active."""
         active = torch.ones_like(state.tokens, dtype=torch.bool)
-        z, served = self._pass(model, state, start.embedded, active)
-        return Advance(start.embedded, z, {"active": active, "served": served, "gates": ()})
+        h = self.first(model, state, start)
+        z, served = self._pass(model, state, h, active)
+        return Advance(h, z, {"active": active, "served": served, "gates": ()})
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """Gate, feedback of the tokens still active, and the pass that reads it."""

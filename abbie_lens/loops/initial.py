@@ -5,14 +5,38 @@ So a token's h_0 is the same whether the tokens before it are cached, padded, or
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from abbie_lens.loops.base import Start
+    from abbie_lens.model import HookedLoopedTransformer
+    from abbie_lens.state import State
 
 _BLOCK = 64
 """Positions drawn from one stream; a longer text draws more streams and changes none."""
 _WIDTH = 3.0
 """Truncation, in standard deviations."""
+
+
+def initial_state(
+    model: HookedLoopedTransformer, state: State, start: Start, like: Tensor, std: float
+) -> Tensor:
+    """h_0 in the shape and dtype of `like` [batch, pos, d_model]: the given one, or std * TruncN(0, 1, ±3).
+
+    Drawn from the seed, by position; in training without a seed anew for every row; 0 everywhere where std is 0.
+    """
+    if start.initial_state is not None:
+        return start.initial_state.to(like)
+    if std == 0:
+        return torch.zeros_like(like)
+    if model.training and start.seed is None:
+        return fresh_state(like, std)
+    h = drawn_state(state.context.positions, like.shape[-1], std, start.seed or 0, like.dtype)
+    return h.expand_as(like)
 
 
 def drawn_state(

@@ -1,12 +1,16 @@
 """PonderLM: what the model predicts is fed back through the embeddings as a mixture of them.
 
-    h_0 = c E[x],  z_k = B(h_k),  h_{k+1} = h_k + softmax(logits(z_k)) c W_E,  c = sqrt(d)
+    h_0 = m c E[x],  z_k = B(h_k),  h_{k+1} = h_k + softmax(logits(z_k)) c W_E,  c = sqrt(d),  m = 1
 
 B is the whole stack. One iteration is one feedback update: n_iters = s updates take s + 1 passes, the first of
 them in `begin`; so sites in the Body have r + 1 rows. With `top_k` only that many of the most probable tokens
 are mixed, their probabilities renormalised. 0 updates are a plain transformer.
 
-Trained with all passes in the gradient. Source: arXiv 2505.20674.
+The published models scale the first input by the number of updates as well (`first_scale`): with m fixed at the
+trained number a sweep over depths changes nothing but the depth; with m the planned number, as their code has it,
+another depth begins from another h_0, and no update from 0.
+
+Trained with all passes in the gradient. Source: arXiv 2505.20674; m is in the published code alone.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
     from abbie_lens.state import State
 
+FIRST_SCALES = ("one", "trained", "planned")
+
 
 @dataclass(frozen=True)
 class Ponder(LoopFamily):
@@ -45,6 +51,8 @@ class Ponder(LoopFamily):
 
     top_k: int | None = None
     """Tokens mixed in a feedback; None mixes the whole vocabulary."""
+    first_scale: str = "one"
+    """m, factor on the first input: 1, the model's own n_iters (`trained`), or that of the run (`planned`)."""
 
     @classmethod
     def shape(cls, d_model: int) -> dict[str, Any]:
@@ -52,8 +60,14 @@ class Ponder(LoopFamily):
         return {**WHOLE_STACK, "n_iters": 2, **scaled_embeddings(d_model)}
 
     def check(self, cfg: LoopedConfig) -> None:
-        """Errors: ConfigError for a Head or a Tail, or a `top_k` outside the vocabulary."""
+        """Errors: ConfigError for a Head or a Tail, a `top_k` outside the vocabulary, or an unknown `first_scale`."""
         require_bare(cfg, self.family)
+        require(
+            self.first_scale in FIRST_SCALES,
+            "first_scale",
+            self.first_scale,
+            f"one of {FIRST_SCALES}",
+        )
         require(
             self.top_k is None or 1 <= self.top_k <= cfg.d_vocab,
             "top_k",
@@ -72,7 +86,13 @@ class Ponder(LoopFamily):
 
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """Pass 0."""
-        return Advance(start.embedded, model.body(start.embedded, state))
+        h = self.first(model, state, start)
+        return Advance(h, model.body(h, state))
+
+    def first(self, model: HookedLoopedTransformer, state: State, start: Start) -> Tensor:
+        """h_0 [batch, pos, d_model], the scaled embeddings."""
+        m = {"one": 1, "trained": model.cfg.n_iters, "planned": state.n_iters}[self.first_scale]
+        return start.embedded if m == 1 else m * start.embedded
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """One feedback update and the pass that reads it."""

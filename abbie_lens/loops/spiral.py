@@ -61,7 +61,9 @@ class Spiral(LoopFamily):
         return {"n_iters": 3}
 
     def check(self, cfg: LoopedConfig) -> None:
-        """Errors: ConfigError for a schedule that does not fit the context, or unknown settings."""
+        """Errors: ConfigError for a schedule that does not fit the context, unknown settings, or value embeddings."""
+        embeds = cfg.value_embeddings
+        require(embeds == "none", "value_embeddings", embeds, "'none': a chunk is no token")
         sizes = self.schedule
         require(len(sizes) >= 1, "schedule", sizes, "at least one chunk size")
         for size in sizes:

@@ -4,7 +4,7 @@
 
 A: 2d -> d without bias; N is the model's final norm, which reads out once more after the Tail. The input
 comes back in every iteration, so the state may forget where it began. With `norm="readout"` the carried
-state is not normed: h_{k+1} = B(A [h_k; e]), z_k = N(h_k).
+state is not normed: h_{k+1} = B(A [h_k; e]), z_k = N(h_k); with `norm="none"` neither is, z_k = h_k.
 
 Trained at depth 2. Source: arXiv 2502.05171 for the injection, 2507.08567 for the baseline; where the norm
 after the core stands is not said there, hence the setting.
@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from abbie_lens.loops.base import Advance, LoopFamily, Start, require, scaled_embeddings
-from abbie_lens.loops.initial import drawn_state, fresh_state
+from abbie_lens.loops.initial import initial_state
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
     from abbie_lens.model import HookedLoopedTransformer
     from abbie_lens.state import State
 
-NORMS = ("carried", "readout")
+NORMS = ("carried", "readout", "none")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ZeroPt(LoopFamily):
     draws_state: ClassVar[bool] = True
 
     norm: str = "carried"
-    """Whether the norm after the core is part of the state (`carried`) or of its read-out (`readout`)."""
+    """The norm after the core is part of the state (`carried`), of its read-out (`readout`), or there is `none`."""
     init_scale: float = 1.0
     """s, factor on the drawn h_0; 0 starts from zeros."""
 
@@ -60,7 +60,7 @@ class ZeroPt(LoopFamily):
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """The Head's output is kept as the input; h_0 is drawn."""
         e = model.head(start.embedded, state)
-        h = self._initial(model, state, start, e)
+        h = initial_state(model, state, start, e, self.init_scale * (2 / 5) ** 0.5)
         return Advance(h, self._readout(model, h), {"input": e})
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
@@ -73,16 +73,3 @@ class ZeroPt(LoopFamily):
 
     def _readout(self, model: HookedLoopedTransformer, h: Tensor) -> Tensor | None:
         return model.ln_final.plain(h) if self.norm == "readout" else None
-
-    def _initial(
-        self, model: HookedLoopedTransformer, state: State, start: Start, e: Tensor
-    ) -> Tensor:
-        std = self.init_scale * (2 / 5) ** 0.5
-        if start.initial_state is not None:
-            return start.initial_state.to(e)
-        if std == 0:
-            return torch.zeros_like(e)
-        if model.training and start.seed is None:
-            return fresh_state(e, std)
-        h = drawn_state(state.context.positions, e.shape[-1], std, start.seed or 0, e.dtype)
-        return h.expand_as(e)

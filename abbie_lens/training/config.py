@@ -130,6 +130,10 @@ class TrainConfig:
         """The family's recipe with this run's settings laid over it. Errors: ConfigError."""
         return Recipe.from_dict({**loop.recipe, **(self.recipe or {})})
 
+    def looped_recipe(self) -> Recipe:
+        """`loop_recipe` of this run's own model. Errors: ConfigError."""
+        return self.loop_recipe(self.looped_config().loop)
+
     def looped_config(self, d_vocab: int | None = None) -> LoopedConfig:
         """The model's configuration for a tokenizer of `d_vocab` tokens; None: not known yet, however many.
 

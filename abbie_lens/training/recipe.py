@@ -117,6 +117,10 @@ class Recipe:
             f"0: it takes iteration {cfg.n_iters + 1}, {allowed}",
         )
 
+    def n_iters(self, trained: int, seed: int, step: int, progress: float = 1.0) -> int:
+        """Iterations of training step `step`, or of its first sequence; see `row_depths`."""
+        return self.row_depths(trained, seed, step, progress, 1)[0]
+
     def row_depths(
         self, trained: int, seed: int, step: int, progress: float, n_rows: int
     ) -> list[int]:

@@ -28,6 +28,11 @@ def require_same(config: TrainConfig, now: dict[str, Any], before: dict[str, Any
             f"{now['corpus']} instead of {corpus}"
         )
     lengths = (before["n_steps"], now["n_steps"])
+    if lengths[0] != lengths[1] and config.looped_recipe().depth == "curriculum":
+        raise ConfigError(
+            f"train_tokens={config.train_tokens}: the mean depth of a curriculum depends on the length of the "
+            f"run, which was {lengths[0]} steps and would be {lengths[1]}"
+        )
     decaying = min(decay_start(n, config.decay_fraction) for n in lengths)
     if lengths[0] != lengths[1] and before["step"] > decaying:
         raise ConfigError(

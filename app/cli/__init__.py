@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | diagnose | train | eval | reproduce | app`.
+"""The command line: `abbie-lens models | diagnose | train | eval | retrofit | reproduce | app`.
 
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli import diagnose, eval, launch, models, reproduce, train
+from app.cli import diagnose, eval, launch, models, reproduce, retrofit, train
 
 cli = typer.Typer(
     name="abbie-lens",
@@ -26,6 +26,7 @@ cli.command("models")(models.command)
 cli.command("diagnose")(diagnose.command)
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)
+cli.command("retrofit")(retrofit.command)
 cli.command("reproduce")(reproduce.command)
 cli.command("app")(launch.command)
 

@@ -17,6 +17,7 @@ _RECIPE = (
     "stage",
     "depth",
     "depth_spread",
+    "curriculum",
     "backprop_depth",
     "window",
     "jacobian_weight",
@@ -93,10 +94,16 @@ def command(
         int | None, typer.Option(help="Read-outs that loss random draws every step.  [5]")
     ] = None,
     depth: Annotated[
-        str | None, typer.Option(help="fixed, uniform or lognormal_poisson.  [the family's]")
+        str | None,
+        typer.Option(
+            help="fixed, uniform, lognormal_poisson, curriculum or poisson_per_sequence.  [the family's]"
+        ),
     ] = None,
     depth_spread: Annotated[
         int | None, typer.Option(help="How far from n-iters depth uniform draws.  [1]")
+    ] = None,
+    curriculum: Annotated[
+        str | None, typer.Option(help="How a curriculum's mean depth rises: linear or 1-sqrt.")
     ] = None,
     backprop_depth: Annotated[
         int | None, typer.Option(help="Last iterations that carry gradient.  [the family's]")

@@ -12,6 +12,7 @@ from abbie_lens.loops import (
     AdaPonder,
     LoopUS,
     MoR,
+    Parcae,
     Ponder,
     Ponder2,
     Relaxed,
@@ -25,11 +26,13 @@ _VARIANTS = {
     "abbie-d-literal": AbbieD("literal"),
     "0pt-readout": ZeroPt(norm="readout"),
     "ponder-top_k": Ponder(top_k=7),
+    "ponder-trained_scale": Ponder(first_scale="trained"),
     "adaponder": AdaPonder(max_iters=3, threshold=0.3, gate_init=0.5),
     "adaponder-repeat_last": AdaPonder(
         max_iters=1, beyond="repeat_last", threshold=0.3, gate_init=0.5
     ),
     "adaponder-thaw": AdaPonder(max_iters=3, threshold=0.3, gate_init=0.5, freeze=False),
+    "parcae-bare": Parcae(input_norm=False),
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),

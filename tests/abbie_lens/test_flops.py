@@ -13,6 +13,7 @@ from abbie_lens.loops import (
     Huginn,
     LoopUS,
     MoR,
+    Parcae,
     Ponder,
     Ponder2,
     Spiral,
@@ -119,3 +120,17 @@ def test_counting_leaves_the_model_as_it_is(tiny_model):
     count_flops(model)
     assert model.training and torch.equal(seed, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_filter_costs_its_input_once_and_a_readout_in_every_iteration(tiny_model):
+    """B before the first iteration; C in each, and once before them."""
+    flops = count_flops(tiny_model(Parcae()), n_iters=2)
+    assert flops.head == block(64) + 2 * 2 * D * D
+    assert flops.iterations == (2 * block(64) + 2 * D * D,) * 2
+
+
+def test_a_value_embedding_costs_its_gate(tiny_model):
+    flops = count_flops(tiny_model(AbbieD(), value_embeddings="alternate"), n_iters=2)
+    gate = 2 * 32 * 4
+    assert (flops.head, flops.tail) == (block(64), block(64) + gate)
+    assert flops.iterations == (2 * block(64) + gate,) * 2

@@ -7,6 +7,7 @@ import pytest
 
 from abbie_lens import LoopedConfig, loops
 from abbie_lens.errors import ConfigError
+from abbie_lens.training.depths import DEPTHS
 from abbie_lens.training.recipe import Recipe
 
 
@@ -63,7 +64,7 @@ def test_another_type_is_a_clear_error(family, setting, value, says):
         ("adaponder", {"gate_share": -0.1}, "0 to 1"),
         ("ponder", {"top_k": 101}, "1 to d_vocab=100"),
         ("ponder", {"top_k": 0}, "1 to d_vocab=100"),
-        ("0pt", {"norm": "none"}, "one of ('carried', 'readout')"),
+        ("0pt", {"norm": "post"}, "one of ('carried', 'readout', 'none')"),
         ("0pt", {"init_scale": -1}, "a number >= 0"),
         ("lt", {"threshold": 0.5}, "unknown setting 'threshold'"),
         ("flt", {"max_iters": 4}, "unknown setting 'max_iters'"),
@@ -97,10 +98,12 @@ def test_a_loop_over_the_whole_stack_refuses_a_head_or_a_tail(tiny_config, famil
         ("jacobian_weight", None, "a number"),
         ("jacobian_weight", 1.5, "0 to 1"),
         ("loss", ["end"], "a text"),
-        ("loss", "all", "('end', 'step', 'few', 'random')"),
-        ("depth", "even", "('fixed', 'lognormal_poisson', 'uniform')"),
+        ("loss", "all", "('end', 'step', 'few', 'random', 'exit')"),
+        ("depth", "even", str(DEPTHS)),
         ("depth_spread", 0, "an integer >= 1"),
         ("n_supervised", 2.5, "an integer"),
+        ("curriculum", "step", "('linear', '1-sqrt')"),
+        ("curriculum_share", -0.1, "0 to 1"),
     ],
 )
 def test_a_recipe_of_another_type_or_range(setting, value, says):

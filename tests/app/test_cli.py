@@ -284,3 +284,29 @@ def test_defaults_told_in_the_help_are_those_of_training():
             assert value == real[name], name
             told += 1
     assert told >= 15
+
+
+def test_retrofit_cuts_a_model_that_loads(tmp_path, tiny_model, command):
+    source = tiny_model().save_pretrained(tmp_path / "plain")
+    out = str(tmp_path / "cut")
+    code, told, err = command(
+        "retrofit",
+        str(source),
+        "--head",
+        "0",
+        "--body",
+        "1-2",
+        "--tail",
+        "3",
+        "--out",
+        out,
+        "--json",
+    )
+    assert code == 0, err
+    told = json.loads(told)
+    assert (told["head"], told["body"], told["tail"]) == ([0], [1, 2], [3])
+    assert load(told["model"]).cfg.loop.family == "retrofit"
+    code, _, err = command("retrofit", str(source), "--body", "9", "--out", str(tmp_path / "b"))
+    assert code == 2 and "none of the blocks 0 to 3" in err
+    code, _, err = command("retrofit", str(source), "--body", "x", "--out", str(tmp_path / "b"))
+    assert code == 2 and "--body" in err

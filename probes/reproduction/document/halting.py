@@ -32,7 +32,9 @@ def gates(metrics: Metrics) -> str:
     rows = []
     for family in metrics.families():
         stored = metrics.values(family, "gates")
-        for i, at in enumerate(stored["at"] if stored else ()):
+        if stored is None:
+            continue
+        for i, at in enumerate(stored["at"]):
             about = ["", "", "", ""]
             if i == 0:
                 share = " ".join(f"{p:.2f}" for p in numbers(stored["share"]))

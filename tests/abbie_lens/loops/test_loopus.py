@@ -128,7 +128,7 @@ def test_supervised_iterations_are_drawn_anew_every_step_and_alike_in_every_run(
 def test_random_supervision_trains_the_read_outs_that_were_drawn(tokens):
     model, recipe = make("loopus"), Recipe(loss="random", n_supervised=2)
     drawn = recipe.trained_depths(6, 3, 8)
-    _, nll = Objective(model, recipe)(tokens, None, 6, 0.0, drawn)
+    _, nll = Objective(model, recipe)(tokens, None, 6, 0.0, (3, 8))
     each = [model(tokens, n_iters=k, return_type="loss") for k in drawn]
     torch.testing.assert_close(nll, torch.stack(each).mean().detach())
     assert LoopUS.recipe["loss"] == "random" and LoopUS.shape(32)["n_iters"] == 8
