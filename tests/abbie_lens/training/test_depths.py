@@ -132,10 +132,10 @@ def test_processes_and_micro_batches_share_one_draw(settings, tmp_path):
             trainer = Trainer(config, prepare(config, tmp_path / "data"), here)
             forward = trainer.objective.forward
 
-            def watched(tokens, counted, n_iters, progress, forward=forward, depths=depths):
+            def watched(tokens, counted, n_iters, progress, draw, forward=forward, depths=depths):
                 if not isinstance(n_iters, int):
                     depths += n_iters
-                return forward(tokens, counted, n_iters, progress)
+                return forward(tokens, counted, n_iters, progress, draw)
 
             trainer.objective.forward = watched
             trainer.step(5)
