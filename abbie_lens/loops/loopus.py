@@ -1,4 +1,4 @@
-"""LoopUS: a gate that Mamba's step size inspires mixes the Body's output with the state, and a head says when to stop.
+"""LoopUS: a learned gate mixes the Body's output into the state, channel by channel, and a head says when to stop.
 
     b = B(h_k),  a = exp(-softplus(W_dt W_in (b - h_k) + bias) e^A),  h_{k+1} = a b + (1 - a) h_k
     q_{k+1} = sigmoid(Linear(LayerNorm(h_{k+1}))),  F_k = 1 - prod_{j <= k} (1 - q_j)

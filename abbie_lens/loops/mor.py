@@ -12,7 +12,7 @@ z_k = h_k. B attends to keys of S_k alone, and a token to itself; with `kv="shar
 Training adds, expert: w sum_k cross-entropy of g with "i in S_k" over S_{k-1}, so that g > 1/2 finds them without the
 sequence; the capacities c_k come down from 1 by a cosine over the first part of the run. Token: balance loss
 N sum_n f_n P_n, and z-loss (log sum exp)^2. Computed dense: all tokens go through the Body, and those that do not take
-the update drop what it gave.
+the update drop what it gave. In eval the shares of tokens are what the routers have learned, not c_k.
 
 Source: arXiv 2507.10524. The warm-up's length, and that a capacity of 1 asks no router in eval, are our choices.
 """
