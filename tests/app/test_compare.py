@@ -7,7 +7,7 @@ import pytest
 import probes
 from abbie_lens import load, zoo
 from abbie_lens.files.layout import ACCURACY, EVALUATION
-from abbie_lens.loops import AdaPonder
+from abbie_lens.loops import UTACT, AdaPonder, Ouro, PonderNet
 from abbie_lens.tasks.evaluate import TaskEvaluation
 from app.view import board
 
@@ -114,6 +114,43 @@ def test_a_model_that_refuses_the_depth_is_shown_as_deep_as_it_goes(
     assert "shallow: no depth beyond its last point" in said
     assert "One iteration is not the same in all" in said
     assert list(at.dataframe[0].value["r"]) == ["4", "2"]
+
+
+def test_a_learned_gates_rule_is_offered_where_every_model_has_one(
+    dashboard, model_folders, tiny_model, tiny_tokenizer, tmp_path
+):
+    gated = [
+        tiny_model(
+            loop, tokenizer=tiny_tokenizer, d_vocab=300, model_name=loop.family,
+            n_head_blocks=0, n_tail_blocks=0,
+        ).save_pretrained(tmp_path / loop.family)
+        for loop in (Ouro(), PonderNet())
+    ]  # fmt: skip
+    beside = BESIDE | {"look": "Halting: depth against quality"}
+    at = dashboard("compare.py", models=tuple(map(str, gated)), query=beside)
+    assert_calm(at)
+    at.main.multiselect(key="beside").set_value([str(gated[1])]).run()
+    at.main.selectbox(key="compare_rule").set_value("learned_gate").run()
+    assert_calm(at)
+    assert "Learned gate" in titles(at)[0] and legend(figures(at)[0]) == ["ouro", "pondernet"]
+    at.main.multiselect(key="beside").set_value([str(gated[1]), zoo.DEFAULT]).run()
+    assert_calm(at)
+    rule = at.main.selectbox(key="compare_rule")
+    assert rule.value == "kl" and "Learned gate" not in rule.options
+
+
+def test_a_gated_model_can_be_halted_by_its_gate(dashboard, tiny_model, tiny_tokenizer, tmp_path):
+    model = tiny_model(
+        UTACT(), tokenizer=tiny_tokenizer, d_vocab=300, n_head_blocks=0, n_tail_blocks=0
+    )
+    folder = model.save_pretrained(tmp_path / "ut")
+    at = dashboard("halting.py", models=(str(folder),))
+    at.main.selectbox(key="rule").set_value("learned_gate").run()
+    assert_calm(at)
+    assert at.main.select_slider(key="threshold_learned_gate").value == 0.5
+    without = dashboard("halting.py", query={"rule": "learned_gate"})
+    assert_calm(without)
+    assert without.main.selectbox(key="rule").value != "learned_gate"
 
 
 def test_compare_two_prompts(dashboard):
