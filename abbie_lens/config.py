@@ -165,6 +165,7 @@ class LoopedConfig:
                 self.rotary_width,
                 f"an even number of channels that turn, 2 to d_head={self.d_head}",
             )
+        set_("loop", self.loop.fitted(self))
         self.loop.check(self)
 
     @property

@@ -3,7 +3,7 @@
 Counted are matrix products, two FLOPs a multiply-add: projections, MLPs, the loop's own maps, the unembedding, and
 attention's two products over all n_ctx x n_ctx pairs of query and key (kernels that skip the causal half do about half
 of those). Left out is what grows with d_model alone: norms, activations, softmax, rotation, residuals, gathers.
-AdaPonder is counted dense, as it runs: halted tokens cost what active ones do.
+AdaPonder and Mixture-of-Recursions are counted dense, as they run: halted tokens cost what active ones do.
 """
 
 from __future__ import annotations

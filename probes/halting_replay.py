@@ -194,11 +194,12 @@ def halting(
 ) -> Halting:
     """Run `model` once to depth r and take every rule's value at every token and iteration.
 
-    rules: names of `abbie_lens.halting.RULES` or policies of one's own; all known ones if None.
+    rules: names of `abbie_lens.halting.RULES` or policies of one's own; None takes all that say something of
+    this model: `learned_gate` where the loop has a gate, else its values are NaN and it never stops a token.
     Errors: InputError for an unknown rule or bad input. Diverged values are NaN, never an error.
     Source: exit criteria of arXiv 2502.05171; formulas stand with each rule.
     """
-    policies = _policies(rules)
+    policies = _policies(rules_module.rules_for(model) if rules is None else rules)
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask)
     needs = frozenset().union(*(policy.needs for policy in policies))
     targets = decoding.next_tokens(inputs.tokens, inputs.mask)
@@ -211,6 +212,7 @@ def halting(
                 state.z,
                 running.normed(model, state.z) if "normed" in needs else None,
                 model.readout(state),
+                running.exit_cdf(model, state) if "exit_cdf" in needs else None,
             )
             decisions = [
                 policy.init(seen) if before is None else policy.check(before, seen)
@@ -232,11 +234,10 @@ def halting(
     )
 
 
-def _policies(rules: Sequence[str | HaltingPolicy] | None) -> list[HaltingPolicy]:
-    chosen = list(rules_module.RULES) if rules is None else rules
-    if isinstance(chosen, str) or not chosen:
+def _policies(rules: Sequence[str | HaltingPolicy]) -> list[HaltingPolicy]:
+    if isinstance(rules, str) or not rules:
         raise InputError(f"rules={rules!r}: expected a non-empty list of names or policies.")
-    policies = [rules_module.policy(rule) if isinstance(rule, str) else rule for rule in chosen]
+    policies = [rules_module.policy(rule) if isinstance(rule, str) else rule for rule in rules]
     names = [policy.name for policy in policies]
     if len(set(names)) < len(names):
         raise InputError(f"rules: {names} holds a name twice; replay each rule once.")

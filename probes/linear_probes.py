@@ -52,9 +52,9 @@ class LinearProbes(Result):
     """Classes left out because they occur in fewer than two documents."""
     sites: tuple[str, ...]
     rows: np.ndarray
-    """[site] iterations that the site has; 0 for a site outside the loop, drawn at k = 0."""
+    """[site] rows that the site has, one an iteration or as many as the loop gives it; 0 outside the loop, drawn at k = 0."""
     trained: np.ndarray
-    """[site, k, 3] the model's own states."""
+    """[site, k, 3] the model's own states; k goes to n_iters, or to the longest site's last row."""
     untrained: np.ndarray
     """[site, k, 3] baseline: the same architecture with random weights."""
     shuffled: np.ndarray
@@ -130,6 +130,7 @@ def linear(
     usable = corpus.usable_classes(found, wanted)
     task, chosen = _task(found, usable, seed)
     rows = np.array([model.rows(site, n_iters) for site in names])
+    most = max(n_iters + 1, int(rows.max()))
     n_fits = 3 * int(np.maximum(rows, 1).sum()) + 2
     steps = Progress(2 * features.n_batches(found) + n_fits, progress)
 
@@ -155,9 +156,9 @@ def linear(
         dropped_classes=tuple(c for i, c in enumerate(wanted.classes) if i not in usable),
         sites=tuple(names),
         rows=rows,
-        trained=_padded([[f.score for f in row] for row in trained], n_iters + 1),
-        untrained=_padded([[f.score for f in row] for row in untrained], n_iters + 1),
-        shuffled=_padded([[f.score for f in row] for row in shuffled], n_iters + 1),
+        trained=_padded([[f.score for f in row] for row in trained], most),
+        untrained=_padded([[f.score for f in row] for row in untrained], most),
+        shuffled=_padded([[f.score for f in row] for row in shuffled], most),
         embedding=embedding.score,
         head_output=head_output.score,
         majority=task.majority(),

@@ -33,6 +33,14 @@ def normed(model: Any, z: Tensor) -> Tensor:
         return model.ln_final(z)
 
 
+def exit_cdf(model: Any, state: Any) -> Tensor:
+    """[batch, pos] F_k of the loop's learned gate; NaN for a loop without one."""
+    with torch.no_grad(), getattr(model, "lock", None) or nullcontext():
+        loop = getattr(getattr(model, "cfg", None), "loop", None)
+        found = None if loop is None else loop.exit_cdf(model, state)
+    return torch.full_like(state.z[..., 0], float("nan")) if found is None else found
+
+
 def scaled_readout(model: Any, state: Any) -> np.ndarray:
     """[batch, pos, d] N(z_k) / √d in float64: of unit size for a plain RMSNorm, at any width."""
     return host(normed(model, state.z)) / np.sqrt(state.z.shape[-1])

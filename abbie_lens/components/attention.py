@@ -38,7 +38,8 @@ class Attention(nn.Module):
             self.gate_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=cfg.use_bias)
             self.hook_z_gate = Site()
         self.hook_q, self.hook_k, self.hook_v = Site(), Site(), Site()
-        self.hook_rot_q, self.hook_rot_k = Site(), Site()
+        if cfg.positional_embedding_type == "rotary":
+            self.hook_rot_q, self.hook_rot_k = Site(), Site()
         self.hook_attn_scores, self.hook_pattern, self.hook_z = Site(), Site(), Site()
 
     def forward(

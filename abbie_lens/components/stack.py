@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from abbie_lens.components.block import Block
+from abbie_lens.components.block import Block, Join
 from abbie_lens.config import LoopedConfig
 from abbie_lens.hooks.points import Clock
 from abbie_lens.state import State
@@ -22,13 +23,22 @@ class Stack(nn.ModuleList):
         super().__init__(Block(cfg) for _ in range(n_blocks))
         self.stage, self.clock = stage, clock
 
-    def forward(self, x: Tensor, state: State, inject: Inject | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        state: State,
+        inject: Inject | None = None,
+        *,
+        blocks: range | None = None,
+        join: Join = operator.add,
+    ) -> Tensor:
         """x [batch, pos, d_model] -> [batch, pos, d_model].
 
-        `state.k` is the row of the sites inside, and with stage and block the slot of keys and values.
+        `state.k` is the row of the sites inside, and with stage and block the slot of keys and values. `blocks` runs
+        some of the blocks alone, `join` puts another residual in the place of plain addition.
         """
         self.clock.iteration = state.k
-        for b, block in enumerate(self):
+        for b in range(len(self)) if blocks is None else blocks:
             x, query_input = (x, None) if inject is None else inject(b, x)
-            x = block(x, state.context, (self.stage, state.k, b), query_input)
+            x = self[b](x, state.context, (self.stage, state.k, b), query_input, join)
         return x

@@ -93,16 +93,6 @@ def apply_key_map(
     return tensors, KeyReport(renamed, tuple(dropped), missing, tuple(unused))
 
 
-def half_split_rotary(weight: Tensor, n_heads: int) -> Tensor:
-    """Reorder a query or key projection [n_heads * d_head, ...] from interleaved to half-split rotary.
-
-    Here channels i and i + d_head/2 turn together, as in Hugging Face's Llama. Weights trained with
-    pairs (2i, 2i + 1), as in Meta's Llama, give other logits until q and k pass through this.
-    """
-    pairs = weight.unflatten(0, (n_heads, -1, 2))  # [head, d_head/2, 2, ...]
-    return pairs.transpose(1, 2).flatten(0, 2)
-
-
 def _from_patterns(
     patterns: Mapping[str | re.Pattern[str], str | None],
 ) -> Callable[[str, Tensor], Target]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from abbie_lens.errors import InputError, nearest
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation, fires_at
 from abbie_lens.halting.rules import (
+    OF_GATES,
     RULES,
     ArgmaxStable,
     Cosine,
     DirectionDistance,
     EntropyDifference,
     FixedK,
+    FixedPointResidual,
     KLDivergence,
+    LearnedGate,
     RawDistance,
     ReadoutDistance,
     RelativeDistance,
@@ -27,7 +32,19 @@ def policy(name: str, **settings: object) -> HaltingPolicy:
     return RULES[name](**settings)  # type: ignore[arg-type]
 
 
+def rules_for(*models: Any) -> list[str]:
+    """Names of the rules that say something of every one of `models`: those of gates only where all have one."""
+    gated = all(_is_gated(model) for model in models)
+    return [name for name in RULES if gated or name not in OF_GATES]
+
+
+def _is_gated(model: Any) -> bool:
+    loop = getattr(getattr(model, "cfg", None), "loop", None)
+    return loop is not None and loop.gated
+
+
 __all__ = [
+    "OF_GATES",
     "RULES",
     "ArgmaxStable",
     "Cosine",
@@ -35,12 +52,15 @@ __all__ = [
     "DirectionDistance",
     "EntropyDifference",
     "FixedK",
+    "FixedPointResidual",
     "HaltingPolicy",
     "KLDivergence",
+    "LearnedGate",
     "Observation",
     "RawDistance",
     "ReadoutDistance",
     "RelativeDistance",
     "fires_at",
     "policy",
+    "rules_for",
 ]

@@ -33,6 +33,8 @@ class Observation:
     """[batch, pos, d_model] N(z_k), after the final norm."""
     logits: Tensor | None = None
     """[batch, pos, d_vocab] the model's own read-out of z_k."""
+    exit_cdf: Tensor | None = None
+    """[batch, pos] F_k of the loop's learned gate (`LoopFamily.exit_cdf`); NaN for a loop without one."""
 
     @cached_property
     def log_probs(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The rules of the literature that need no training. z = read-out state, N = final norm, p = softmax(readout).
+"""The rules of the literature. z = read-out state, N = final norm, p = softmax(readout), F = the loop's own gate.
 
 Default thresholds of `entropy_difference`, `relative_distance`, `kl`, `argmax_stable` and `cosine` are
 those of Huginn (arXiv 2502.05171); `direction_distance` is the same angle as `cosine`.
@@ -15,7 +15,9 @@ from abbie_lens.errors import InputError
 from abbie_lens.halting.measures import kl_divergence, norm, unit, wide
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation, undefined
 
-LOGITS, NORMED = frozenset({"logits"}), frozenset({"normed"})
+LOGITS, NORMED, GATE = frozenset({"logits"}), frozenset({"normed"}), frozenset({"exit_cdf"})
+EPSILON = 1e-8
+"""Keeps the residual of a state that is 0 from being undefined."""
 
 
 class SuccessiveRule(HaltingPolicy):
@@ -136,6 +138,21 @@ class Cosine(SuccessiveRule):
 
 
 @dataclass(frozen=True)
+class FixedPointResidual(SuccessiveRule):
+    """Stop when no channel of the read-out moves much compared with the largest one. Source: arXiv 2606.18206."""
+
+    name = "fixed_point_residual"
+    title = "Fixed-point residual"
+    formula = "‖z_k − z_{k−1}‖_∞ / (‖z_k‖_∞ + ε) < τ"
+    unit = "ratio"
+    threshold: float = 0.1
+
+    def compare(self, previous: Observation, current: Observation) -> Tensor:
+        moved = (wide(current.z) - wide(previous.z)).abs().amax(-1)
+        return moved / (wide(current.z).abs().amax(-1) + EPSILON)
+
+
+@dataclass(frozen=True)
 class ArgmaxStable(HaltingPolicy):
     """Stop when the top token has stayed the same τ times in a row."""
 
@@ -172,6 +189,28 @@ class FixedK(HaltingPolicy):
         return torch.full_like(undefined(current.z), float(current.k))
 
 
+@dataclass(frozen=True)
+class LearnedGate(HaltingPolicy):
+    """Stop when the loop's own gate has probably stopped: Ouro's exit at quantile q, PonderNet's at 1 − ε.
+
+    Source: arXiv 2510.25741.
+    """
+
+    name = "learned_gate"
+    title = "Learned gate"
+    formula = "F_k ≥ τ,  F_k = Σ_{j≤k} p_j,  p = the gate's exit distribution"
+    unit = "probability"
+    stops = "at_least"
+    needs = GATE
+    threshold: float = 0.5
+    min_iters: int = 0
+
+    def measure(self, current: Observation, previous: Decision | None) -> Tensor:
+        if current.exit_cdf is None:
+            raise InputError("Observation.exit_cdf is None: learned_gate needs the loop's F_k.")
+        return wide(current.exit_cdf)
+
+
 RULES: dict[str, type[HaltingPolicy]] = {
     rule.name: rule
     for rule in (
@@ -183,7 +222,11 @@ RULES: dict[str, type[HaltingPolicy]] = {
         KLDivergence,
         ArgmaxStable,
         Cosine,
+        FixedPointResidual,
         FixedK,
+        LearnedGate,
     )
 }
 """Every rule of this module by name."""
+OF_GATES = frozenset(name for name, rule in RULES.items() if "exit_cdf" in rule.needs)
+"""Names of the rules that say something only of a loop with a learned gate."""

@@ -18,6 +18,7 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
         "hook_scale": 1,
         "hook_gate": 1,
         "hook_mask": 1,
+        "hook_router": 1,
         "hook_value_gate": cfg.kv_heads,
         "hook_q": cfg.n_heads * cfg.head_width,
         "hook_rot_q": cfg.n_heads * cfg.head_width,

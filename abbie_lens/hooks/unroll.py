@@ -28,7 +28,8 @@ class UnrolledModel:
 
     def __init__(self, model: HookedLoopedTransformer, n_iters: int) -> None:
         self.source, self.n_iters = model, n_iters
-        self.blocks = [*model.head, *(list(model.body) * n_iters), *model.tail]
+        body = [block for k in range(n_iters) for block in model.cfg.loop.body(model, k)]
+        self.blocks = [*model.head, *body, *model.tail]
         self.ln_final, self.unembed = model.ln_final, model.unembed
         c = model.cfg
         self.cfg = TransformerLensConfig(

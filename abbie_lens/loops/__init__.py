@@ -11,13 +11,22 @@ from abbie_lens.loops.abbie_d import AbbieD
 from abbie_lens.loops.adaponder import AdaPonder
 from abbie_lens.loops.base import Advance, LoopFamily, Start
 from abbie_lens.loops.flt import FLT, FLTRes
+from abbie_lens.loops.fprm import FPRM
+from abbie_lens.loops.hrm import HRM
 from abbie_lens.loops.huginn import Huginn
+from abbie_lens.loops.loopus import LoopUS
 from abbie_lens.loops.lt import LT, LTi, LTia
+from abbie_lens.loops.mor import MoR
+from abbie_lens.loops.ouro import Ouro
 from abbie_lens.loops.parcae import Parcae
 from abbie_lens.loops.ponder import Ponder
+from abbie_lens.loops.ponder_2 import Ponder2
+from abbie_lens.loops.pondernet import PonderNet
+from abbie_lens.loops.relaxed import Relaxed
 from abbie_lens.loops.retrofit import Retrofit
 from abbie_lens.loops.spiral import Spiral
 from abbie_lens.loops.std import Std
+from abbie_lens.loops.ut_act import UTACT
 from abbie_lens.loops.zero_pt import ZeroPt
 
 FAMILIES: dict[str, type[LoopFamily]] = {
@@ -26,6 +35,9 @@ FAMILIES: dict[str, type[LoopFamily]] = {
         *(Std, AbbieC, AbbieD, ZeroPt, Huginn),
         *(LT, LTi, LTia, FLT, FLTRes),
         *(Ponder, AdaPonder, Spiral),
+        *(Ouro, PonderNet, UTACT),
+        *(HRM, Relaxed, FPRM),
+        *(Ponder2, MoR, LoopUS),
         *(Parcae, Retrofit),
     )
 }
@@ -33,7 +45,10 @@ FAMILIES: dict[str, type[LoopFamily]] = {
 __all__ = [
     "FAMILIES",
     "FLT",
+    "FPRM",
+    "HRM",
     "LT",
+    "UTACT",
     "AbbieC",
     "AbbieD",
     "AdaPonder",
@@ -43,8 +58,14 @@ __all__ = [
     "LTi",
     "LTia",
     "LoopFamily",
+    "LoopUS",
+    "MoR",
+    "Ouro",
     "Parcae",
     "Ponder",
+    "Ponder2",
+    "PonderNet",
+    "Relaxed",
     "Retrofit",
     "Spiral",
     "Start",

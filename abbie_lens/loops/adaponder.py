@@ -8,6 +8,9 @@ MLP_k: d -> 4d -> 1 with GELU. The mask is monotone: once 0, always 0. A halted 
 (`freeze=True`), so nothing of it has to be computed again; others still attend to its last keys and values.
 K passes are K - 1 updates: n_iters counts updates, and there are `max_iters` gates.
 
+F_k = 1 - m^{k+1}: whether the gate of update k + 1 would stop the token after k, so F_0 may be 1. After the last gate,
+where more are refused, no other is asked: F = 1 - m then.
+
 Training adds lambda times the mean of the smallest share of all gate values (tokens x iterations) in the batch.
 The share rises linearly from 0 to `gate_share` between `gate_ramp[0]` and `gate_ramp[1]` of the run: only the
 smallest are pushed down, so the rest do not collapse.
@@ -28,6 +31,7 @@ from torch import Tensor, nn
 from abbie_lens.context import Reuse
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import BEYOND, Advance, Start, require
+from abbie_lens.loops.gate import wide
 from abbie_lens.loops.ponder import Ponder, mixture, require_uncached
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ class AdaPonder(Ponder):
     """PonderLM with iteration-specific gates, a monotone mask, and keys and values of halted tokens reused."""
 
     family: ClassVar[str] = "adaponder"
+    gate_parts: ClassVar[tuple[str, ...]] = ("gates",)
 
     max_iters: int = 2
     """Gates, one an update."""
@@ -108,8 +113,7 @@ class AdaPonder(Ponder):
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """Gate, feedback of the tokens still active, and the pass that reads it."""
-        gate = model.loop.gates[min(state.k, self.max_iters - 1)]
-        share = model.loop.hook_gate(gate(model.ln_final.plain(state.z)).sigmoid())
+        share = model.loop.hook_gate(self._gate(model, state))
         goes_on = state.carry["active"][..., None] & (share >= self.threshold)
         goes_on = model.loop.hook_mask(goes_on.to(share.dtype))
         fed_back = model.loop.hook_feedback(goes_on * share * mixture(model, state.z, self.top_k))
@@ -118,6 +122,18 @@ class AdaPonder(Ponder):
         z, served = self._pass(model, later, h, active)
         carry = {"active": active, "served": served, "gates": (*state.carry["gates"], share)}
         return Advance(h, z, carry)
+
+    def _gate(self, model: HookedLoopedTransformer, state: State) -> Tensor:
+        """s^k [batch, pos, 1] of z_k, by the gate of update k + 1."""
+        gate = model.loop.gates[min(state.k, self.max_iters - 1)]
+        return gate(model.ln_final.plain(state.z)).sigmoid()
+
+    def exit_cdf(self, model: HookedLoopedTransformer, state: State) -> Tensor:
+        """1 - m^{k+1}, 0 or 1; no site fires."""
+        active = state.carry["active"]
+        if self.max_depth is None or state.k < self.max_depth:
+            active = active & (self._gate(model, state)[..., 0] >= self.threshold)
+        return 1 - active.to(wide(state.z).dtype)
 
     def restart(self, model: HookedLoopedTransformer, state: State, h: Tensor) -> State:
         """h_k with the z_k, keys and values of the tokens still active; halted ones keep theirs.

@@ -19,6 +19,7 @@ from abbie_lens.errors import ConfigError, DepthError
 from abbie_lens.settings import check_types
 
 if TYPE_CHECKING:
+    from abbie_lens.components.stack import Stack
     from abbie_lens.config import LoopedConfig
     from abbie_lens.model import HookedLoopedTransformer
     from abbie_lens.state import State
@@ -65,6 +66,8 @@ class LoopFamily:
     """What n_iters counts, in words: axes that families share are read by it."""
     recipe: ClassVar[Mapping[str, Any]] = {}
     """Fields of `training.Recipe` in which the family's own training differs from the usual one."""
+    gate_parts: ClassVar[tuple[str, ...]] = ()
+    """Which `parts` are a learned gate's: all that is trained in the recipe's stage `gate`."""
 
     def __post_init__(self) -> None:
         check_types(self, f"loop {self.family}: ")
@@ -73,6 +76,10 @@ class LoopFamily:
     def shape(cls, d_model: int) -> dict[str, Any]:
         """Fields of LoopedConfig in which the preset of this width differs from the usual ones."""
         return {}
+
+    def fitted(self, cfg: LoopedConfig) -> LoopFamily:
+        """These settings with those that were left open filled in from the model's shape."""
+        return self
 
     def check(self, cfg: LoopedConfig) -> None:
         """Raise ConfigError where the settings do not fit the model's shape."""
@@ -115,6 +122,10 @@ class LoopFamily:
         """Rows that a site inside the loop has after `n_iters` iterations."""
         return n_iters + 1 if site in CONCEPT_SPACE else n_iters
 
+    def body(self, model: HookedLoopedTransformer, k: int) -> Stack:
+        """The blocks that iteration k applies; the same ones in every iteration, unless they are adapted."""
+        return model.body
+
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:
         """h_0 and z_0 from the embedded tokens; by default the Head's output is both."""
         return Advance(model.head(start.embedded, state))
@@ -127,6 +138,11 @@ class LoopFamily:
         """`state` with h [batch, pos, d_model] for h_k, and all that the next step reads besides it in agreement."""
         return state.replace(h=h)
 
+    @property
+    def gated(self) -> bool:
+        """Whether the loop has a learned gate, so that `exit_cdf` says something."""
+        return type(self).exit_cdf is not LoopFamily.exit_cdf
+
     def exit_cdf(self, model: HookedLoopedTransformer, state: State) -> Tensor | None:
         """[batch, pos] what a learned gate says of `state`: the probability that the token has stopped by iteration k.
 
@@ -134,6 +150,30 @@ class LoopFamily:
         p_r = 1 - F_{r-1}. None for a loop without a gate.
         """
         return None
+
+    @property
+    def learns_from_exits(self) -> bool:
+        """Whether the gate has a loss of its own."""
+        return type(self).gate_loss is not LoopFamily.gate_loss
+
+    def gate_loss(self, state: State, nll: Tensor) -> Tensor | None:
+        """What the recipe's stage `gate` minimises at the end `state` of a run; None for the usual objective.
+
+        `nll` [k + 1, batch, pos - 1]: of each read-out, detached, NaN where a token is not counted, and 0 in row 0
+        where no token stops there.
+        """
+        return None
+
+    def scheduled(self, state: State, progress: float) -> State:
+        """In training, `state` as it begins at `progress` 0 to 1 of the run, for what a family changes in its course."""
+        return state
+
+    def graded(self, state: State, logits: Tensor, counted: Tensor | None) -> State:
+        """In training, `state` after its trained read-out, for what a gate learns of it.
+
+        `logits` [batch, pos, d_vocab]; `counted` [batch, pos] tokens that have to be predicted, None: all.
+        """
+        return state
 
     def penalty(self, state: State, progress: float) -> Tensor | None:
         """What the family adds to the training loss at `progress` 0 to 1 of the run; None for nothing."""

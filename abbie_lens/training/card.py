@@ -86,6 +86,7 @@ def training_card(
         title, measured = "Accuracy", accuracy_table(evaluation)
     rows = {
         **source,
+        **({"starts from": f"`{config.init_from}`"} if config.init_from else {}),
         "tokens, steps": f"{metrics['tokens']:,}, {metrics['steps']:,}",
         "batch": f"{config.batch_size} windows of {cfg.n_ctx} tokens",
         "optimizer": f"AdamW (0.9, 0.95), weight decay {config.weight_decay:g} on matrices, "
@@ -117,7 +118,7 @@ Made by `abbie-lens train` with these settings:
 def _portable(config: TrainConfig) -> dict[str, Any]:
     """The settings without folders of the machine that trained it."""
     plain = config.to_dict()
-    for name in ("data", "heldout", "tokenizer", "out"):
+    for name in ("data", "heldout", "tokenizer", "init_from", "out"):
         if plain[name]:
             plain[name] = _file_name(plain[name])
     return plain

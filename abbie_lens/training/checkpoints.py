@@ -65,15 +65,17 @@ def restore(checkpoint: Path, model: torch.nn.Module, optimizer: torch.optim.Opt
         raise _damaged(checkpoint, error) from error
     parameters = dict(model.named_parameters())
     _fit(checkpoint, "model", weights, {n: p.shape for n, p in parameters.items()})
+    # What is frozen has no moments.
+    trained = {n: p for n, p in parameters.items() if p.requires_grad}
     expected = {}
-    for name, parameter in parameters.items():
+    for name, parameter in trained.items():
         expected[f"{name}/step"] = torch.Size()
         expected[f"{name}/exp_avg"] = expected[f"{name}/exp_avg_sq"] = parameter.shape
     _fit(checkpoint, "optimizer", moments, expected)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    for name, parameter in parameters.items():
+    for name, parameter in trained.items():
         optimizer.state[parameter] = {
             # AdamW keeps its step count on the CPU unless fused on an accelerator.
             "step": moments[f"{name}/step"].to(_step_device(optimizer, parameter)),

@@ -76,6 +76,9 @@ class TrainConfig:
     """Share of the steps over which the learning rate falls to 0."""
     decay: str = "sqrt"
     grad_clip: float = 1.0
+    init_from: str | None = None
+    """A bundled name, folder or hub id of a model whose weights (and tokenizer, if none is named) the run starts
+    from; None: random ones."""
     recipe: dict[str, Any] | None = None
     """Fields of Recipe in which this run differs from the family's own training."""
     seed: int = 0
@@ -137,7 +140,14 @@ class TrainConfig:
         Errors: ConfigError for a model that cannot be built, or a recipe that its loop cannot follow.
         """
         config = LoopedConfig.from_dict({"d_vocab": d_vocab or sys.maxsize, **self.model})
-        self.loop_recipe(config.loop).check(config)
+        recipe = self.loop_recipe(config.loop)
+        recipe.check(config)
+        _require(
+            recipe.stage != "gate" or self.init_from is not None,
+            "init_from",
+            self.init_from,
+            "a model whose gate is to be trained, with recipe.stage='gate'",
+        )
         if d_vocab is not None and config.d_vocab < d_vocab:
             raise ConfigError(f"model.d_vocab={config.d_vocab}: the tokenizer has {d_vocab} tokens")
         name = config.model_name or Path(self.out).name

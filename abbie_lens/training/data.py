@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from abbie_lens import tasks
 from abbie_lens.errors import ConfigError, InputError
+from abbie_lens.files.load import find
 from abbie_lens.tasks.evaluate import TaskEvaluation, accuracy
 
 from .batches import Batches
@@ -189,6 +190,8 @@ def prepare(config: TrainConfig, folder: Path) -> TrainingData:
 def _tokenizer(config: TrainConfig, folder: Path) -> PreTrainedTokenizerFast:
     if config.tokenizer is not None:
         return load_tokenizer(config.tokenizer)
+    if config.init_from is not None:
+        return load_tokenizer(find(config.init_from))
     if config.data.endswith(".bin"):
         beside = Path(config.data).with_name("tokenizer.json")
         if not beside.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,12 @@ import numpy as np
 from abbie_lens.errors import ConfigError, nearest
 from abbie_lens.settings import check_types
 
+from .depths import CURRICULA, DEPTHS, draw
+
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
+
+STAGES = ("joint", "gate")
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,25 @@ class Recipe:
 
     depth: str = "fixed"
     """How many iterations a step trains: `fixed` takes the model's n_iters, others draw around it: one depth a step
-    (`lognormal_poisson`; `curriculum`, whose mean rises to n_iters) or one a sequence (`poisson_per_sequence`)."""
+    (`uniform`; `lognormal_poisson`; `curriculum`, the same with a mean that rises to n_iters) or one a sequence
+    (`poisson_per_sequence`)."""
+    depth_spread: int = 1
+    """s of `uniform`, which draws from n_iters - s to n_iters + s, at least 1."""
     curriculum: str = "linear"
     """How the mean of `curriculum` rises: `linear`, or as `1-sqrt` 1 - sqrt(1 - x), slower at first."""
     curriculum_share: float = 0.25
     """Share of the run over which it rises."""
     backprop_depth: int | None = None
     """Last iterations that carry gradient, of every sequence's own; None: all."""
+    window: int | None = None
+    """Iterations between two cuts of the gradient, each right after a read-out that is trained too; None: no cut."""
     loss: str = "end"
-    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`)."""
+    """Read-outs that are trained: the last (`end`), every one (`step`), the last third (`few`), `n_supervised` of those
+    that carry gradient, drawn anew every step (`random`), or every one by the probability that the loop's own gate
+    exits there (`exit`)."""
+    n_supervised: int = 5
+    stage: str = "joint"
+    """`joint` trains the whole model; `gate` the learned gate alone, all else frozen as it is."""
     jacobian_weight: float = 0.0
     """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
     jacobian_from: float = 0.1
@@ -39,14 +52,25 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_types(self, "recipe.")
-        _require(self.depth in DEPTHS, "depth", self.depth, tuple(DEPTHS))
-        _require(self.loss in LOSSES, "loss", self.loss, tuple(LOSSES))
-        _require(self.curriculum in CURRICULA, "curriculum", self.curriculum, tuple(CURRICULA))
-        n = self.backprop_depth
-        _require(n is None or n >= 1, "backprop_depth", n, "an integer >= 1, or null")
-        for name in ("jacobian_weight", "jacobian_from", "curriculum_share"):
+        for name, known in (
+            ("depth", DEPTHS),
+            ("loss", tuple(LOSSES)),
+            ("stage", STAGES),
+            ("curriculum", tuple(CURRICULA)),
+        ):
+            self._require(getattr(self, name) in known, name, known)
+        for name in ("backprop_depth", "window"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "0 to 1")
+            self._require(value is None or value >= 1, name, "an integer >= 1, or null")
+        for name in ("depth_spread", "n_supervised"):
+            self._require(getattr(self, name) >= 1, name, "an integer >= 1")
+        self._require(
+            self.backprop_depth is None or self.loss != "exit",
+            "backprop_depth",
+            "null with loss='exit', which reads out every iteration",
+        )
+        for name in ("jacobian_weight", "jacobian_from", "curriculum_share"):
+            self._require(0 <= getattr(self, name) <= 1, name, "0 to 1")
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
@@ -57,22 +81,39 @@ class Recipe:
         return cls(**plain)
 
     def check(self, cfg: LoopedConfig) -> None:
-        """Errors: ConfigError where training would ask the loop for more iterations than it has."""
-        most = cfg.loop.max_depth
-        if most is None:
-            return
-        allowed = f'not with {cfg.loop.family} of {most} iterations and beyond="refuse"'
-        _require(
-            self.depth == "fixed",
-            "depth",
-            self.depth,
-            f"'fixed': a draw has no upper end, {allowed}",
+        """Errors: ConfigError where training would ask the loop for a gate or for iterations that it does not have."""
+        loop = cfg.loop
+        self._require(
+            self.loss != "exit" or loop.gated,
+            "loss",
+            f"another: {loop.family} has no learned gate whose exits would be weighed",
         )
+        self._require(
+            self.stage != "gate" or bool(loop.gate_parts),
+            "stage",
+            f"'joint': {loop.family} has no gate of its own to train",
+        )
+        self._require(
+            self.stage != "gate" or self.loss == "exit" or not loop.learns_from_exits,
+            "loss",
+            f"'exit' in stage='gate': the gate of {loop.family} learns from every read-out",
+        )
+        if loop.max_depth is not None:
+            self._check_depths(cfg, loop.max_depth)
+
+    def _check_depths(self, cfg: LoopedConfig, most: int) -> None:
+        allowed = f'not with {cfg.loop.family} of {most} iterations and beyond="refuse"'
+        if self.depth == "uniform":
+            deepest = cfg.n_iters + self.depth_spread
+            says = f"a draw of {most} iterations at most, not {deepest}, {allowed}"
+            self._require(deepest <= most, "depth_spread", says)
+        else:
+            says = f"'fixed': a draw has no upper end, {allowed}"
+            self._require(self.depth == "fixed", "depth", says)
         # The Jacobian is that of one iteration more than was run.
-        _require(
+        self._require(
             self.jacobian_weight == 0 or cfg.n_iters < most,
             "jacobian_weight",
-            self.jacobian_weight,
             f"0: it takes iteration {cfg.n_iters + 1}, {allowed}",
         )
 
@@ -83,61 +124,41 @@ class Recipe:
     def row_depths(
         self, trained: int, seed: int, step: int, progress: float, n_rows: int
     ) -> list[int]:
-        """Iterations of each of the `n_rows` sequences of training step `step`, at `progress` 0 to 1 of the run.
+        """Iterations of each of the `n_rows` sequences of training step `step`; see `depths.draw`."""
+        return draw(self, trained, seed, step, progress, n_rows)
 
-        A function of the arguments alone: the same in every process, and in a resumed run.
+    def trained_depths(self, n_iters: int, seed: int = 0, step: int = 0) -> list[int]:
+        """The k whose read-outs z_k are trained in a run of `n_iters` at training step `step`.
+
+        Where they are drawn, they are the same in every process, and in a resumed run.
         """
-        generator = np.random.Generator(np.random.Philox(key=[seed, step]))
-        if self.depth == "curriculum":
-            trained = self.mean_depth(trained, progress)
-        drawn = DEPTHS[self.depth](trained, generator, n_rows)
-        return [drawn] * n_rows if isinstance(drawn, int) else drawn
+        chosen = (
+            self._drawn(n_iters, seed, step)
+            if self.loss == "random"
+            else LOSSES[self.loss](n_iters)
+        )
+        ends = () if self.window is None else range(self.window, n_iters, self.window)
+        return sorted({*chosen, *ends})
 
-    def mean_depth(self, trained: int, progress: float) -> int:
-        """The curriculum's mean at `progress` 0 to 1 of the run: 1 at first, `trained` from `curriculum_share` on."""
-        if progress >= self.curriculum_share:
-            return trained
-        # A share that rounding put above a whole number must not count as the next.
-        rise = CURRICULA[self.curriculum](progress / self.curriculum_share)
-        return max(1, math.ceil(trained * rise - 1e-9))
+    def _drawn(self, n_iters: int, seed: int, step: int) -> list[int]:
+        first = 0 if self.backprop_depth is None else max(0, n_iters - self.backprop_depth)
+        among = range(first + 1, n_iters + 1)
+        if len(among) <= self.n_supervised:
+            return list(among) or [0]
+        # Another counter is another stream than the one that the depth is drawn from.
+        generator = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
+        return sorted(map(int, generator.choice(among, self.n_supervised, replace=False)))
 
-    def trained_depths(self, n_iters: int) -> list[int]:
-        """The k whose read-outs z_k are trained in a run of `n_iters`."""
-        return LOSSES[self.loss](n_iters)
-
-
-def lognormal_poisson(mean: int, generator: np.random.Generator, n_rows: int = 1) -> int:
-    """p ~ Poisson(tau) + 1, tau ~ LogNormal(ln mean - 1/8, 1/2), so E[p] = mean + 1. One p for all rows.
-
-    Source: arXiv 2502.05171.
-    """
-    sigma = 0.5
-    tau = generator.lognormal(np.log(max(mean, 1)) - sigma**2 / 2, sigma)
-    return int(generator.poisson(tau)) + 1
+    def _require(self, ok: bool, name: str, allowed: object) -> None:
+        if not ok:
+            raise ConfigError(f"recipe.{name}={getattr(self, name)!r}: expected {allowed}.")
 
 
-def poisson_per_sequence(mean: int, generator: np.random.Generator, n_rows: int) -> list[int]:
-    """max(1, Poisson(mean)), another for every row. Source: arXiv 2604.12946."""
-    return np.maximum(generator.poisson(mean, n_rows), 1).tolist()
-
-
-DEPTHS: dict[str, Callable[[int, np.random.Generator, int], int | list[int]]] = {
-    "fixed": lambda mean, _, __: mean,
-    "lognormal_poisson": lognormal_poisson,
-    "curriculum": lognormal_poisson,
-    "poisson_per_sequence": poisson_per_sequence,
-}
-CURRICULA: dict[str, Callable[[float], float]] = {
-    "linear": lambda x: x,
-    "1-sqrt": lambda x: 1 - math.sqrt(1 - x),
-}
 LOSSES: dict[str, Callable[[int], list[int]]] = {
     "end": lambda r: [r],
     "step": lambda r: list(range(1, r + 1)) or [0],
     "few": lambda r: list(range(2 * r // 3 + 1, r + 1)) or [0],
+    "random": lambda r: list(range(1, r + 1)) or [0],
+    "exit": lambda r: list(range(r + 1)),
 }
-
-
-def _require(ok: bool, name: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise ConfigError(f"recipe.{name}={value!r}: expected {allowed}.")
+"""Read-outs that may be trained; `random` draws of them."""

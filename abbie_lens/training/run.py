@@ -27,6 +27,7 @@ from .data import TrainingData, prepare
 from .evaluate import Evaluation
 from .progress import OnProgress, StderrProgress, TrainProgress
 from .resume import require_same
+from .start import require_fit
 from .trainer import Trainer, make_accelerator
 
 
@@ -39,7 +40,10 @@ def train(config: TrainConfig, on_progress: OnProgress | None = None) -> Path:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    config.looped_config()  # a model that cannot be built is told before the text is read
+    cfg = config.looped_config()  # a model that cannot be built is told before the text is read
+    if config.init_from is not None:
+        unknown = frozenset() if "d_vocab" in config.model else frozenset(["d_vocab"])
+        require_fit(cfg, config.init_from, but=unknown)
     available = {str(tracker) for tracker in get_available_trackers()}
     if missing := set(config.trackers) - available:
         raise ConfigError(f"trackers={sorted(missing)}: installed here are {sorted(available)}")

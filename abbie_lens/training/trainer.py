@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .data import TrainingData
 from .objective import Objective
 from .schedule import wsd
+from .start import start_from
 
 
 class Trainer:
@@ -27,6 +28,8 @@ class Trainer:
         self.config, self.accelerator = config, accelerator
         cfg = config.looped_config(len(data.tokenizer))
         self.model = HookedLoopedTransformer(cfg, tokenizer=data.tokenizer)
+        if config.init_from is not None:
+            start_from(self.model, config.init_from)
         self.n_steps = config.n_steps(cfg.n_ctx)
         self.batches = data.batches(cfg.n_ctx, config.batch_size, config.seed)
         self.rows = _share(config.batch_size, accelerator)
@@ -41,6 +44,8 @@ class Trainer:
                 block.compile()
         self.bf16 = _use_bf16(config.precision, accelerator.device)
         self.recipe = config.loop_recipe(cfg.loop)
+        if self.recipe.stage == "gate":
+            _freeze_all_but_gate(self.model)
         self.objective = accelerator.prepare_model(Objective(self.model, self.recipe))
         self.optimizer = _adamw(self.model, config)
 
@@ -84,7 +89,8 @@ class Trainer:
         for number, (part, asked, weight, n_iters) in enumerate(each_part):
             with self._sync(last=number == len(parts) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    loss, part_nll = self.objective(part, asked, n_iters, progress)
+                    draw = (self.config.seed, step)
+                    loss, part_nll = self.objective(part, asked, n_iters, progress, draw)
                 self.accelerator.backward(loss * weight)
             nll += part_nll * weight
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
@@ -137,6 +143,12 @@ def _use_bf16(precision: str, device: torch.device) -> bool:
         # On CPUs bfloat16 products are often several times slower than float32's.
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return precision == "bfloat16"
+
+
+def _freeze_all_but_gate(model: HookedLoopedTransformer) -> None:
+    gate = tuple(f"loop.{part}." for part in model.cfg.loop.gate_parts)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(gate))
 
 
 def _adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -11,7 +11,17 @@ import typer
 # The shape of a model when neither --config nor an option names it: about 3M parameters, or small for a task.
 _SHAPE = {"d_model": 192, "n_heads": 6, "n_ctx": 256}
 _TASK_SHAPE = {"d_model": 64, "n_heads": 4}
-_RECIPE = ("loss", "depth", "curriculum", "backprop_depth", "jacobian_weight")
+_RECIPE = (
+    "loss",
+    "n_supervised",
+    "stage",
+    "depth",
+    "depth_spread",
+    "curriculum",
+    "backprop_depth",
+    "window",
+    "jacobian_weight",
+)
 _MODEL = (
     "d_model",
     "n_heads",
@@ -59,6 +69,10 @@ def command(
     vocab_size: Annotated[
         int | None, typer.Option(help="Of a tokenizer trained here.  [4096]")
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(help="Bundled name, folder or hub id of a model to start from, in its shape."),
+    ] = None,
     d_model: Annotated[int | None, typer.Option(help="Width.  [192]")] = None,
     n_heads: Annotated[int | None, typer.Option(help="Attention heads.  [6]")] = None,
     d_mlp: Annotated[int | None, typer.Option(help="MLP width.  [8/3 of the width]")] = None,
@@ -70,19 +84,33 @@ def command(
         int | None, typer.Option(help="Iterations in training; their mean where they are drawn.")
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Trained read-outs: end, step or few.  [the family's]")
+        str | None,
+        typer.Option(help="Trained read-outs: end, step, few, random or exit.  [the family's]"),
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="joint, or gate: a learned gate alone.  [the family's]")
+    ] = None,
+    n_supervised: Annotated[
+        int | None, typer.Option(help="Read-outs that loss random draws every step.  [5]")
     ] = None,
     depth: Annotated[
         str | None,
         typer.Option(
-            help="fixed, lognormal_poisson, curriculum or poisson_per_sequence.  [the family's]"
+            help="fixed, uniform, lognormal_poisson, curriculum or poisson_per_sequence.  [the family's]"
         ),
+    ] = None,
+    depth_spread: Annotated[
+        int | None, typer.Option(help="How far from n-iters depth uniform draws.  [1]")
     ] = None,
     curriculum: Annotated[
         str | None, typer.Option(help="How a curriculum's mean depth rises: linear or 1-sqrt.")
     ] = None,
     backprop_depth: Annotated[
         int | None, typer.Option(help="Last iterations that carry gradient.  [the family's]")
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Iterations between cuts of the gradient.  [the family's]"),
     ] = None,
     jacobian_weight: Annotated[
         float | None, typer.Option(help="Weight of the STARS Jacobian penalty.  [0]")
@@ -159,6 +187,8 @@ def _settings(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = _read(config) if config else {}
     _task(settings, given)
     model = settings.get("model", {})
+    if not model and (source := given.get("init_from")):
+        model = _shape_of(source)
     loop = dict(model.get("loop", {"family": "abbie-d"}))
     if (family := given.pop("loop", None)) and family != loop["family"]:
         loop = {"family": family}
@@ -201,6 +231,14 @@ def _preset(family: str, settings: dict[str, Any], shape: dict[str, Any]) -> dic
     if settings.get("task"):
         usual = {**_TASK_SHAPE, "n_ctx": tasks.decode(settings["task"]).n_ctx}
     return usual | loops.family(family).shape(shape.get("d_model", usual["d_model"]))
+
+
+def _shape_of(source: str) -> dict[str, Any]:
+    """LoopedConfig as JSON of a saved model; the run that starts from it has its own name and seed."""
+    from abbie_lens.files.layout import read_config
+    from abbie_lens.files.load import find
+
+    return read_config(find(source))[0].replace(model_name="", seed=None).to_dict()
 
 
 def _json(text: str | None, hint: str) -> dict[str, Any]:

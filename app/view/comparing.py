@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from abbie_lens import halting
 from abbie_lens.errors import AbbieLensError
 from app import summary
 from app.view import board, downloads, figures, notices, plain, runs, scales
@@ -88,6 +90,15 @@ def show(chosen: Runs, look: str, rule: str = "kl") -> None:
         _side_by_side(results, look)
     st.dataframe(numbers([(name, source) for name, source, _ in there]), hide_index=True,
                  row_height=26)  # fmt: skip
+
+
+def rules(chosen: Runs) -> list[str]:
+    """Names of the halting rules that every run has; a run that is refused has no say."""
+    there = []
+    for _, source in chosen:
+        with suppress(AbbieLensError):
+            there.append(runs.model(source.model))
+    return halting.rules_for(*there)
 
 
 def overlay(results: Sequence[tuple[str, Any]], look: str, rule: str) -> Comparison:

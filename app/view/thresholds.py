@@ -1,4 +1,4 @@
-"""The thresholds a slider offers for a halting rule: a 1–2–5 ladder, or whole numbers of iterations."""
+"""The thresholds a slider offers for a halting rule: a 1–2–5 ladder, whole numbers of iterations, or steps of 5 %."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def ladder(rule: Mapping[str, Any], deepest: int) -> list[float]:
     default = float(rule["threshold"])
     if rule["unit"] == "iterations":
         return sorted({float(k) for k in range(1, deepest + 1)} | {default})
+    if rule["unit"] == "probability":
+        return sorted({k / 20 for k in range(1, 20)} | {0.01, 0.99, 1.0, default})
     low, high = (-2, 5) if rule["unit"] == "state units" else (-7, 1)
     steps = {float(f"{step}e{power}") for power in range(low, high) for step in _STEPS}
     return sorted(steps | {float(f"1e{high}"), default})

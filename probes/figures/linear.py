@@ -34,7 +34,7 @@ def accuracy(result: LinearProbes, *, site: str | None, theme: Any) -> go.Figure
         _panel(fig, result, result.sites.index(name), row, theme)
         last = row == len(shown)
         style.iteration_axis(
-            fig, result.n_iters + 1, row=row, col=1, title="iteration k" if last else None
+            fig, result.trained.shape[1], row=row, col=1, title="iteration k" if last else None
         )
     fig.update_yaxes(title={"text": "accuracy"})
     style.caption(fig, _caption(result))
@@ -42,7 +42,7 @@ def accuracy(result: LinearProbes, *, site: str | None, theme: Any) -> go.Figure
 
 
 def _panel(fig: go.Figure, result: LinearProbes, s: int, row: int, theme: Any) -> None:
-    k = np.arange(result.n_iters + 1)
+    k = np.arange(result.trained.shape[1])
     colors = style.palette(theme)
     curves = [
         ("shuffled labels", result.shuffled[s], style.series(4, theme) | {"dash": "dot"}),
@@ -93,7 +93,7 @@ def _panel(fig: go.Figure, result: LinearProbes, s: int, row: int, theme: Any) -
     ]
     for name, values, color, dash in flat:
         fig.add_scatter(
-            x=[-0.5, result.n_iters + 0.5],
+            x=[-0.5, result.trained.shape[1] - 0.5],
             y=[values[0]] * 2,
             name=name,
             legendgroup=name,

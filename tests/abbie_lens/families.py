@@ -3,7 +3,22 @@
 import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import FAMILIES, AbbieD, AdaPonder, Parcae, Ponder, Spiral, ZeroPt
+from abbie_lens.loops import (
+    FAMILIES,
+    FPRM,
+    HRM,
+    UTACT,
+    AbbieD,
+    AdaPonder,
+    LoopUS,
+    MoR,
+    Parcae,
+    Ponder,
+    Ponder2,
+    Relaxed,
+    Spiral,
+    ZeroPt,
+)
 
 # Gates that are not trained lie about 1/2: at this threshold some tokens halt at each, and some never.
 _VARIANTS = {
@@ -21,6 +36,18 @@ _VARIANTS = {
     "spiral-mesh": Spiral(merge="mesh"),
     "spiral-mean": Spiral(pooling="mean", beyond="refuse"),
     "spiral-no_overlap": Spiral(schedule=(3, 2), no_overlap=True),
+    # Some tokens halt at the second iteration, the others at the third.
+    "ut-act": UTACT(gate_init=0.25),
+    "ut-act-thaw": UTACT(gate_init=0.25, freeze=False),
+    "hrm-one_cycle": HRM(low_cycles=1, backprop_cycles=(1,)),
+    "relaxed-refuse": Relaxed(rank=2, max_iters=3, beyond="refuse"),
+    "fprm-step_size": FPRM(step_size=0.6),
+    "ponder-2-raw": Ponder2(thought="raw"),
+    "mor-token": MoR(routing="token"),
+    "mor-shared": MoR(kv="shared", capacity=(0.8, 1.0, 1.0)),
+    "mor-repeat_last": MoR(max_iters=2, beyond="repeat_last"),
+    "mor-token-repeat_last": MoR("token", max_iters=2, beyond="repeat_last", kv="shared"),
+    "loopus-change": LoopUS(confidence="change", dt_rank=3),
 }
 LOOPS = {name: cls() for name, cls in FAMILIES.items()} | _VARIANTS
 

@@ -17,10 +17,11 @@ def rms(x, eps=2**-23):
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
 
 
-def run_block(block, x, rotary, rows=None, prefix="", asks=None, serve=None):
+def run_block(block, x, rotary, rows=None, prefix="", asks=None, serve=None, join=torch.add):
     """One block written out with explicit attention; appends every site's value to `rows[site]`.
 
     `asks`: the stream that queries are made of, x if None. `serve(k, v)`: the keys and values to attend to.
+    `join`: how the stream and what is added to it become one.
     """
     rows = {} if rows is None else rows
 
@@ -57,7 +58,10 @@ def run_block(block, x, rotary, rows=None, prefix="", asks=None, serve=None):
     scores = keep("attn.hook_attn_scores", scores.masked_fill(future, float("-inf")))
     pattern = keep("attn.hook_pattern", scores.softmax(-1))
     z = keep("attn.hook_z", torch.einsum("bhqk,bkhd->bqhd", pattern, v))
-    mid = x + keep("hook_attn_out", z.flatten(2) @ attn.o_proj.weight.T)
+    z = z.flatten(2)
+    if attn.gate_proj is not None:
+        z = z * keep("attn.hook_z_gate", (a @ attn.gate_proj.weight.T).sigmoid())
+    mid = join(x, keep("hook_attn_out", z @ attn.o_proj.weight.T))
     if block.ln1_post is not None:
         mid = rms(mid, block.ln1_post.eps) * block.ln1_post.weight
     keep("hook_resid_mid", mid)
@@ -65,7 +69,7 @@ def run_block(block, x, rotary, rows=None, prefix="", asks=None, serve=None):
     pre = keep("mlp.hook_pre", m @ block.mlp.gate_proj.weight.T)
     linear = keep("mlp.hook_pre_linear", m @ block.mlp.in_proj.weight.T)
     post = keep("mlp.hook_post", torch.nn.functional.silu(pre) * linear)
-    out = mid + keep("hook_mlp_out", post @ block.mlp.out_proj.weight.T)
+    out = join(mid, keep("hook_mlp_out", post @ block.mlp.out_proj.weight.T))
     if block.ln2_post is not None:
         out = rms(out, block.ln2_post.eps) * block.ln2_post.weight
     return keep("hook_resid_post", out)

@@ -5,7 +5,19 @@ import torch
 
 from abbie_lens import HookedLoopedTransformer, errors
 from abbie_lens.flops import count_flops, flops_per_token
-from abbie_lens.loops import FLT, AbbieC, AbbieD, AdaPonder, Huginn, Parcae, Ponder, Spiral
+from abbie_lens.loops import (
+    FLT,
+    AbbieC,
+    AbbieD,
+    AdaPonder,
+    Huginn,
+    LoopUS,
+    MoR,
+    Parcae,
+    Ponder,
+    Ponder2,
+    Spiral,
+)
 
 D, MLP, V, PROJECTIONS = 32, 64, 100, 4
 
@@ -63,6 +75,26 @@ def test_feedback_costs_a_pass_the_logits_and_their_mixture(tiny_model):
 def test_a_coarse_iteration_costs_its_chunks_only(tiny_model):
     flops = count_flops(tiny_model(Spiral(schedule=(4, 1), pooling="mean")), n_iters=2)
     assert flops.iterations == (2 * block(64 // 4) / 4, 2 * block(64))
+
+
+def test_thoughts_double_the_sequence_after_the_first_pass(tiny_model):
+    bare = dict(n_head_blocks=0, n_tail_blocks=0)
+    flops = count_flops(tiny_model(Ponder2(), **bare), n_iters=3)
+    assert flops.head == 0
+    assert flops.iterations == (2 * block(64), 4 * block(128), 4 * block(128))
+
+
+@pytest.mark.parametrize("kv", ["own", "shared"])
+def test_routed_tokens_are_counted_dense(tiny_model, kv):
+    expert = count_flops(tiny_model(MoR(kv=kv)), n_iters=3)
+    assert expert.iterations == (2 * block(64) + 2 * D,) * 3
+    token = count_flops(tiny_model(MoR("token", kv=kv)), n_iters=3)
+    assert token.iterations == (2 * block(64) + 2 * 3 * D, 2 * block(64), 2 * block(64))
+
+
+def test_a_gated_update_costs_its_low_rank_map_and_the_confidence(tiny_model):
+    flops = count_flops(tiny_model(LoopUS(dt_rank=5)), n_iters=2)
+    assert flops.iterations == (2 * block(64) + 2 * 2 * 5 * D + 2 * D,) * 2
 
 
 @pytest.mark.parametrize("loop", [AbbieD(), Huginn()], ids=lambda loop: loop.family)

@@ -7,7 +7,8 @@ import pytest
 
 from abbie_lens import LoopedConfig, loops
 from abbie_lens.errors import ConfigError
-from abbie_lens.training.recipe import DEPTHS, Recipe
+from abbie_lens.training.depths import DEPTHS
+from abbie_lens.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("name", loops.FAMILIES)
@@ -79,7 +80,9 @@ def test_settings_that_do_not_fit_the_model(tiny_config, family, settings, says)
         LoopedConfig.from_dict({**plain, "loop": {"family": family, **settings}})
 
 
-@pytest.mark.parametrize("family", ["lt", "lt-i", "lt-ia", "flt", "flt-res", "ponder", "adaponder"])
+@pytest.mark.parametrize(
+    "family", ["lt", "lt-i", "lt-ia", "flt", "flt-res", "ponder", "adaponder", "ponder-2"]
+)
 @pytest.mark.parametrize("stage", ["n_head_blocks", "n_tail_blocks"])
 def test_a_loop_over_the_whole_stack_refuses_a_head_or_a_tail(tiny_config, family, stage):
     bare = {"n_head_blocks": 0, "n_tail_blocks": 0}
@@ -95,8 +98,10 @@ def test_a_loop_over_the_whole_stack_refuses_a_head_or_a_tail(tiny_config, famil
         ("jacobian_weight", None, "a number"),
         ("jacobian_weight", 1.5, "0 to 1"),
         ("loss", ["end"], "a text"),
-        ("loss", "all", "('end', 'step', 'few')"),
-        ("depth", "uniform", str(tuple(DEPTHS))),
+        ("loss", "all", "('end', 'step', 'few', 'random', 'exit')"),
+        ("depth", "even", str(DEPTHS)),
+        ("depth_spread", 0, "an integer >= 1"),
+        ("n_supervised", 2.5, "an integer"),
         ("curriculum", "step", "('linear', '1-sqrt')"),
         ("curriculum_share", -0.1, "0 to 1"),
     ],

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 import probes
+from abbie_lens import loops
 from abbie_lens.errors import InputError
-from abbie_lens.halting import RULES, Observation, policy
+from abbie_lens.halting import OF_GATES, RULES, Observation, policy
 from abbie_lens.loops import AbbieC
+from tests.abbie_lens.families import make, walk
 
 R = 5
 
@@ -45,7 +47,7 @@ def live_exits(model, tokens, rule, threshold):
     return steps.numpy()
 
 
-@pytest.mark.parametrize("rule", list(RULES))
+@pytest.mark.parametrize("rule", [name for name in RULES if name not in OF_GATES])
 def test_replay_exits_where_a_live_run_does(model, tokens, replay, rule):
     _, values = replay.rule(rule)
     # Raw distances of AbbIE-D grow: what does not exit at once never does.
@@ -54,6 +56,42 @@ def test_replay_exits_where_a_live_run_does(model, tokens, replay, rule):
     assert (outcome.exit_step == live_exits(model, tokens, rule, threshold)).all()
     if rule != "fixed_k":
         assert len(np.unique(outcome.exit_step)) > 1, "the threshold must divide the tokens"
+
+
+GATED = {
+    "ouro": loops.Ouro(),
+    "pondernet": loops.PonderNet(),
+    "ut-act": loops.UTACT(gate_init=0.3),
+    "adaponder": loops.AdaPonder(max_iters=R, threshold=0.4, gate_init=0.5),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+@torch.no_grad()
+def test_a_gates_exits_are_those_of_its_own_distribution(tokens, name):
+    model = make(GATED[name])
+    replay = probes.halting(model, tokens, R)
+    rule, values = replay.rule("learned_gate")
+    assert rule["threshold"] == 0.5 and replay.names == tuple(RULES)
+    stopped = np.stack(
+        [model.cfg.loop.exit_cdf(model, state).numpy() for state in walk(model, tokens, R)]
+    )
+    assert (np.diff(stopped, axis=0) >= 0).all() and stopped.min() >= 0 and stopped.max() <= 1
+    assert values == pytest.approx(stopped, abs=1e-6)
+    crossing = [stopped >= q for q in (0.5, 0.9)]
+    for q, there in zip((0.5, 0.9), crossing, strict=True):
+        exits = np.where(there.any(0), there.argmax(0), R)
+        assert (replay.at("learned_gate", q).exit_step == exits).all()
+    assert len(np.unique(replay.at("learned_gate").exit_step)) > 1, "some tokens must differ"
+
+
+def test_a_loop_without_a_gate_is_not_asked_for_one(model, tokens, replay):
+    assert "learned_gate" not in replay.names
+    asked = probes.halting(model, tokens, 2, rules=["learned_gate"])
+    outcome = asked.at("learned_gate")
+    assert np.isnan(asked.values).all()
+    assert (outcome.exit_step == 2).all() and not outcome.fired.any()
+    assert outcome.figure() and asked.sweep("learned_gate").figure()
 
 
 def test_exit_predicts_what_a_model_of_that_depth_predicts(model, tokens, replay):
@@ -107,7 +145,7 @@ def test_a_rule_that_never_fires_runs_to_the_end_and_says_so(replay):
 
 
 def test_sweep_goes_from_full_depth_to_the_first_iteration(replay):
-    for rule in RULES:
+    for rule in replay.names:
         sweep = replay.sweep(rule)
         assert (np.diff(sweep.mean_steps) <= 0).all(), rule
         assert sweep.mean_steps[0] == R and sweep.agreement[0] == 1
@@ -151,7 +189,7 @@ def test_divergence_is_reported_and_never_halts(tiny_model, tokens):
     with model.hooks([("loop.hook_state@2", lambda h, hook: h * float("nan"))]):
         replay = probes.halting(model, tokens, R)
     assert (replay.diverged_at == 2).all()
-    for rule in set(RULES) - {"fixed_k"}:
+    for rule in set(replay.names) - {"fixed_k"}:
         _, values = replay.rule(rule)
         assert np.isnan(values[2:]).all(), rule
     outcome = replay.at("kl", 1e-12)

@@ -80,8 +80,9 @@ else:
     runs = [(source.text, source), (text or "", other)]
 rule = "kl"
 if look == "frontier":
+    offered = comparing.rules(runs)
     rule = st.selectbox(
-        "Rule", list(halting.RULES), index=list(halting.RULES).index("kl"), key="compare_rule",
+        "Rule", offered, index=offered.index("kl"), key="compare_rule",
         format_func=lambda name: halting.policy(name).describe()["title"], bind="query-params",
     )  # fmt: skip
 comparing.show(runs, look, rule)

@@ -12,12 +12,23 @@ from probes.reproduction.store import Metrics, numbers
 
 PAPER = Paper("Test bed", "k-hop pointer chasing")
 MEASURE = "khop"
-FAMILIES = ("abbie-d", "0pt", "flt", "adaponder")
+GATED = ("adaponder", "ouro", "ut-act", "pondernet")
+"""Families whose gate decides how many iterations a token takes."""
 
 
 def claims(metrics: Metrics) -> list[Claim]:
-    """One row a family, and one for the learned gate."""
-    return [*(_row(metrics, family) for family in FAMILIES), _gate(metrics)]
+    """One row a family, and one for each learned gate."""
+    families = asked(metrics)
+    return [
+        *(_row(metrics, family) for family in families),
+        *(_gate(metrics, family) for family in families if family in GATED),
+    ]
+
+
+def asked(metrics: Metrics) -> list[str]:
+    """Families of the comparison that a model is trained on the task for."""
+    settings = metrics.config()["measures"].get(MEASURE) or {"families": {}}
+    return [f for f in metrics.families() if f in settings["families"]]
 
 
 def _row(metrics: Metrics, family: str) -> Claim:
@@ -35,14 +46,15 @@ def _row(metrics: Metrics, family: str) -> Claim:
     return PAPER.claim(claim, rule, told, gain, gain.low > 0 if known else None)
 
 
-def _gate(metrics: Metrics) -> Claim:
-    claim = "adaponder: the gate gives more updates to answers that need more hops"
-    stored = metrics.values("adaponder", MEASURE)
-    found = Estimate() if stored is None else Estimate(*numbers(stored["spearman"]))
+def _gate(metrics: Metrics, family: str) -> Claim:
+    claim = f"{family}: the gate gives more iterations to answers that need more hops"
+    stored = metrics.values(family, MEASURE)
+    spearman = None if stored is None else stored["spearman"]
+    found = Estimate() if spearman is None else Estimate(*numbers(spearman))
     known = bool(np.isfinite(found.value))
     told = f"Spearman {text(found)}" if known else "—"
     if stored is not None and not known:
-        told = "all answers take the same number of updates"
+        told = "all answers take the same number of iterations"
     return PAPER.claim(claim, "interval above 0", told, found, found.low > 0 if known else None)
 
 

@@ -10,6 +10,7 @@ from probes.reproduction.store import Metrics
 
 PONDER = Paper("PonderLM", "arXiv 2505.20674")
 ADAPONDER = Paper("AdaPonderLM", "arXiv 2603.01914")
+ABOUT = ("ponder", "adaponder")
 SAVED, LOST = 0.05, 0.01
 """Half of what the paper saves, and the nats of NLL (about 1 % of perplexity) that still count as equal."""
 

@@ -9,6 +9,7 @@ from probes.reproduction.comparisons import At, Estimate, flops_at
 from probes.reproduction.store import Metrics
 
 PAPER = Paper("SpiralFormer", "arXiv 2602.11698")
+ABOUT = ("spiral",)
 CONTROLS = ("abbie-d", "lt", "flt")
 
 

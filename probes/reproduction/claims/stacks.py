@@ -15,6 +15,7 @@ from probes.reproduction.store import Metrics, number, numbers
 HUGINN = Paper("Huginn", "arXiv 2502.05171")
 FLT = Paper("Fully Looped", "arXiv 2605.18797")
 STARS = Paper("STARS", "arXiv 2605.26733")
+ABOUT = ("huginn", "lt", "flt")
 SPIKE, RISE = 10.0, 0.5
 """A training is unstable where its gradient norm passes this multiple of its median in the second half, or
 its loss ends this many nats above its lowest."""

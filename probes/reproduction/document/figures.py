@@ -14,9 +14,11 @@ from probes.reproduction.store import Metrics, numbers
 from probes.reproduction.svg import Line, Panel, chart
 
 GROUPS = {
-    "Head, Body, Tail": ("abbie-c", "abbie-d", "0pt", "huginn"),
-    "whole stack looped": ("lt", "lt-i", "lt-ia", "flt", "flt-res"),
-    "feedback and resolution": ("ponder", "adaponder", "spiral"),
+    "Head, Body, Tail": ("abbie-c", "abbie-d", "0pt", "huginn", "relaxed"),
+    "whole stack looped": ("lt", "lt-i", "lt-ia", "flt", "flt-res", "hrm"),
+    "feedback and resolution": ("ponder", "adaponder", "spiral", "ponder-2"),
+    "learned exits": ("ouro", "ut-act", "pondernet", "mor", "loopus"),
+    "stable injection": ("parcae", "fprm", "retrofit"),
 }
 REFERENCE = "std"
 DISTANCES = {"raw": "raw step", "relative": "relative step", "direction": "direction step",

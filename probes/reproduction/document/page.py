@@ -4,8 +4,35 @@ from __future__ import annotations
 
 from probes.reproduction import claims
 from probes.reproduction.claims import Claim
-from probes.reproduction.document import tables
+from probes.reproduction.document import halting, tables
 from probes.reproduction.store import CONFIG, Metrics
+
+HELDOUT = (
+    "NLL in nats per held-out token after r iterations; below it the 95 % interval (documents, then blocks of "
+    "neighbouring windows, drawn with replacement). Bold: the depth trained with. —: the loop refuses the depth.\n"
+)
+COMPUTE = (
+    "Forward MFLOPs per token of one full window, unembedding included: matrix products, two FLOPs a multiply-add. "
+    "n_iters of the pondering families counts updates, so they run the Body once more. Loops whose tokens halt are "
+    "counted as they run, halted tokens included.\n"
+)
+EQUAL_FLOPS = (
+    "NLL at equal FLOPs: at what the cheapest, the middle and the dearest family spend as trained. Between measured "
+    "depths NLL is interpolated linearly in log FLOPs; outside them there is no number.\n"
+)
+HALTING = (
+    "Masks imposed on the trained model. `none`: nobody halts. `random`: tokens drawn at random halt, in the same "
+    "numbers at every update. `fixed`: all tokens take the same number of updates, NLL interpolated linearly in mean "
+    "updates. `gate …`: the gates' own values, cut where that share of all updates is left. Last column below 0: "
+    "the learned choice of tokens is worth something.\n"
+)
+EXITS = (
+    "Gates read at the trained depth r; the last exit takes what is left. Expected exit: mean over tokens of Σ k p_k, with "
+    "its rank correlation with the token's NLL at r. At a threshold a token exits at the first k at which the gate's "
+    "cumulated exit probability reaches it. Last columns below 0: which tokens the gate lets go is worth something, "
+    "against one depth for all tokens (NLL interpolated linearly) and against the same exits dealt at random.\n"
+)
+HOPS = "Accuracy on k-hop questions, r iterations against hops needed.\n"
 
 
 def page(metrics: Metrics, drawn: set[str], folder: str) -> str:
@@ -17,51 +44,32 @@ def page(metrics: Metrics, drawn: set[str], folder: str) -> str:
     def figure(name: str, alt: str) -> str:
         return f"![{alt}]({folder}/{name})\n" if name in drawn else ""
 
-    sections = [
+    def section(title: str, note: str, table: str, *more: str) -> str:
+        """Left out where nothing was measured."""
+        parts = (f"## {title}\n", note, table + "\n", *more)
+        return "\n".join(part for part in parts if part) if table else ""
+
+    equal = tables.equal_flops(metrics)
+    parts = [
         _head(config, measured, rows, metrics),
         "## The claims\n",
         *(_paper(paper, of) for paper, of in _by_paper(rows).items()),
-        "## Held-out loss\n",
-        "NLL in nats per held-out token after r iterations; below it the 95 % interval (documents, then blocks of "
-        "neighbouring windows, drawn with replacement). Bold: the depth trained with. —: the loop refuses the depth.\n",
-        tables.sizes(metrics) + "\n",
-        tables.by_depth(metrics) + "\n",
-        figure("nll.svg", "Held-out NLL against r"),
-        "## Compute\n",
-        "Forward MFLOPs per token of one full window, unembedding included: matrix products, two FLOPs a "
-        "multiply-add. n_iters of the pondering families counts updates, so they run the Body once more. AdaPonder is "
-        "counted as it runs, halted tokens included.\n",
-        tables.compute(metrics) + "\n",
-        "NLL at equal FLOPs: at what the cheapest, the middle and the dearest family spend as trained. Between measured "
-        "depths NLL is interpolated linearly in log FLOPs; outside them there is no number.\n",
-        tables.equal_flops(metrics) + "\n",
-        figure("flops.svg", "Held-out NLL against FLOPs per token"),
-        "## Fixed points\n",
-        _fixed_point_note(settings.get("fixed_point")),
-        tables.fixed_points(metrics) + "\n",
-        figure("fixed-point.svg", "Distances between successive states"),
-        "## Stability\n",
-        _stability_note(settings.get("stability")),
-        tables.stability(metrics) + "\n",
-        figure("stability.svg", "Gradient norms and state norms at K loops"),
-        "## Learned halting\n",
-        "Masks imposed on the trained model. `none`: nobody halts. `random`: tokens drawn at random halt, in the same "
-        "numbers at every update. `fixed`: all tokens take the same number of updates, NLL interpolated linearly in mean "
-        "updates. `gate …`: the gates' own values, cut where that share of all updates is left. Last column below 0: "
-        "the learned choice of tokens is worth something.\n",
-        tables.pruning(metrics) + "\n",
-        "## Attention by loop\n",
-        "Of the Body's patterns at the trained depth, mean over blocks, heads and queries. Span: distance from query to "
-        "key, in tokens (distance in chunks × tokens a chunk). Entropy over log of the keys that causality allows. "
-        f"Local: mass at most {(settings.get('attention') or {}).get('near', '?')} tokens away.\n",
-        tables.attention(metrics) + "\n",
-        figure("attention.svg", "Attention span and entropy by loop"),
-        "## Depth extrapolation\n",
-        "Accuracy on k-hop questions, r iterations against hops needed.\n",
-        tables.hops(metrics) + "\n",
+        section("Held-out loss", HELDOUT, tables.sizes(metrics),
+                tables.by_depth(metrics) + "\n", figure("nll.svg", "Held-out NLL against r")),
+        section("Compute", COMPUTE, tables.compute(metrics), *((EQUAL_FLOPS, equal + "\n") if equal else ()),
+                figure("flops.svg", "Held-out NLL against FLOPs per token")),
+        section("Fixed points", _fixed_point_note(settings.get("fixed_point")), tables.fixed_points(metrics),
+                figure("fixed-point.svg", "Distances between successive states")),
+        section("Stability", _stability_note(settings.get("stability")), tables.stability(metrics),
+                figure("stability.svg", "Gradient norms and state norms at K loops")),
+        section("Learned halting", HALTING, halting.pruning(metrics)),
+        section("Learned exits", EXITS, halting.gates(metrics)),
+        section("Attention by loop", _attention_note(settings.get("attention")), tables.attention(metrics),
+                figure("attention.svg", "Attention span and entropy by loop")),
+        section("Depth extrapolation", HOPS, tables.hops(metrics)),
         f"All settings: [config.json]({folder}/metrics/{CONFIG}).\n",
     ]  # fmt: skip
-    return "\n".join(part for part in sections if part)
+    return "\n".join(part for part in parts if part)
 
 
 def _head(config: dict, measured: list[str], rows: list[Claim], metrics: Metrics) -> str:
@@ -118,4 +126,12 @@ def _stability_note(settings: dict | None) -> str:
         f"The same initial weights looped K times and trained for {settings['steps']} steps of {settings['batch_size']} "
         "windows. Gradient norm of every block's weights and norm of the Body's output by loop, on held-out windows, "
         "before and after. Spike: largest gradient norm of the second half of training over its median.\n"
+    )
+
+
+def _attention_note(settings: dict | None) -> str:
+    return (
+        "Of the Body's patterns at the trained depth, mean over blocks, heads and queries. Span: distance from query to "
+        "key, in tokens (distance in chunks × tokens a chunk). Entropy over log of the keys that causality allows. "
+        f"Local: mass at most {(settings or {}).get('near', '?')} tokens away.\n"
     )

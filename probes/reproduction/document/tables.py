@@ -10,18 +10,20 @@ import numpy as np
 from probes.reproduction.claims import Claim
 from probes.reproduction.claims.base import text
 from probes.reproduction.claims.dynamics import short
-from probes.reproduction.claims.hops import FAMILIES as HOP_FAMILIES
 from probes.reproduction.claims.hops import MEASURE as HOPS
+from probes.reproduction.claims.hops import asked
 from probes.reproduction.claims.stacks import courses
 from probes.reproduction.comparisons import At, Estimate, flops_at, nll, nll_at_flops
 from probes.reproduction.measures.fixed_points import DISTANCES
-from probes.reproduction.store import Metrics, number, numbers
+from probes.reproduction.store import Metrics, numbers
 
 NONE = "—"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table; the first `left` columns are text, the others numbers."""
+    """A Markdown table; the first `left` columns are text, the others numbers. Empty without rows."""
+    if not rows:
+        return ""
     align = [":--" if i < left else "--:" for i in range(len(head))]
     lines = [head, align, *rows]
     return "\n".join(
@@ -47,8 +49,8 @@ def sizes(metrics: Metrics) -> str:
         loss = nll(metrics, at)
         rows.append([
             family, f"{stored['n_params']:,}", str(stored["trained_n_iters"]),
-            _plain(flops_at(metrics, at, "passes"), "{:.0f}"),
-            _mega(flops_at(metrics, at)), text(loss, sign=False), _plain(math.exp(loss.value), "{:.1f}"),
+            plain_or_dash(flops_at(metrics, at, "passes"), "{:.0f}"),
+            _mega(flops_at(metrics, at)), text(loss, sign=False), plain_or_dash(math.exp(loss.value), "{:.1f}"),
         ])  # fmt: skip
     head = [
         "family",
@@ -73,7 +75,7 @@ def by_depth(metrics: Metrics) -> str:
         cells = []
         for r in depths:
             found = nll(metrics, At(family, r))
-            cell = _plain(found.value, "{:.3f}")
+            cell = plain_or_dash(found.value, "{:.3f}")
             if cell != NONE:
                 cell += f"<br>{found.low:.3f} … {found.high:.3f}"
             cells.append(f"**{cell}**" if r == stored["trained_n_iters"] and cell != NONE else cell)
@@ -104,7 +106,7 @@ def equal_flops(metrics: Metrics) -> str:
     """NLL where every family may spend what another spends at its trained depth."""
     budgets = budgets_of(metrics)
     rows = [
-        [family, *(_plain(nll_at_flops(metrics, family, b), "{:.3f}") for _, b in budgets)]
+        [family, *(plain_or_dash(nll_at_flops(metrics, family, b), "{:.3f}") for _, b in budgets)]
         for family in metrics.families()
         if metrics.values(family, "nll") is not None
     ]
@@ -158,33 +160,14 @@ def stability(metrics: Metrics) -> str:
                     " ".join(f"{g:.2g}" for g in gradient), f"{state[0]:.1f} → {state[-1]:.1f}"
                 ]  # fmt: skip
             rows.append([
-                family, str(course.n_iters), *cells, _plain(course.spike, "{:.1f}"),
-                _plain(course.end, "{:.3f}"), course.unstable or "stable",
+                family, str(course.n_iters), *cells, plain_or_dash(course.spike, "{:.1f}"),
+                plain_or_dash(course.end, "{:.3f}"), course.unstable or "stable",
             ])  # fmt: skip
     head = [
         "family", "K", "gradient by block, initial", "state norm, first → last loop",
         "gradient by block, trained", "state norm", "spike", "loss at the end", "course",
     ]  # fmt: skip
     return table(head, rows)
-
-
-def pruning(metrics: Metrics) -> str:
-    """Rules of halting at equal mean updates."""
-    rows = []
-    for family in metrics.families():
-        stored = metrics.values(family, "pondering")
-        for rule in stored["rules"] if stored else ():
-            threshold = number(rule["threshold"])
-            rows.append([
-                family, rule["rule"], rule["compared_with"], _plain(threshold, "{:.2g}"),
-                f"{rule['mean_updates']:.3f}", f"{rule['nll']:.4f}",
-                text(Estimate.of(rule["over_none"]), 4), text(Estimate.of(rule["over_compared"]), 4),
-            ])  # fmt: skip
-    head = [
-        "family", "rule", "updates as", "threshold", "mean updates", "NLL",
-        "over no halting", "learned rule minus this",
-    ]  # fmt: skip
-    return table(head, rows, left=3)
 
 
 def attention(metrics: Metrics) -> str:
@@ -210,12 +193,11 @@ def attention(metrics: Metrics) -> str:
 
 
 def hops(metrics: Metrics) -> str:
-    """Accuracy by depth and number of hops; says so where nothing was measured."""
+    """Accuracy by depth and number of hops, one table a family."""
     parts = []
-    for family in HOP_FAMILIES:
+    for family in asked(metrics):
         stored = metrics.values(family, HOPS)
         if stored is None:
-            parts.append(f"{family}: not measured.")
             continue
         updates, stored = stored["updates"], stored["evaluation"]
         cells = [numbers(stored[name]) for name in ("accuracy", "low", "high")]
@@ -225,7 +207,7 @@ def hops(metrics: Metrics) -> str:
             rows.append([f"r={r}", *(text(e, 2, sign=False) for e in found)])
         if updates is not None:
             found = [Estimate(*numbers(row)) for row in updates]
-            rows.append(["mean updates", *(text(e, 2, sign=False) for e in found)])
+            rows.append(["mean iterations by the gate", *(text(e, 2, sign=False) for e in found)])
         parts.append(
             f"{family}\n\n" + table(["", *(f"{h} hops" for h in stored["difficulty"])], rows)
         )
@@ -237,9 +219,10 @@ def _depths(metrics: Metrics, measure: str) -> list[int]:
     return sorted({r for values in stored if values for r in values["n_iters"]})
 
 
-def _plain(value: float, form: str) -> str:
+def plain_or_dash(value: float, form: str) -> str:
+    """A number in its form; a dash where it is undefined."""
     return form.format(value) if np.isfinite(value) else NONE
 
 
 def _mega(flops: float) -> str:
-    return _plain(flops / 1e6, "{:.2f}")
+    return plain_or_dash(flops / 1e6, "{:.2f}")

@@ -6,6 +6,7 @@ from probes.reproduction.measures.attention import MeasureAttention
 from probes.reproduction.measures.base import Measure, Subject
 from probes.reproduction.measures.compute import CountCompute
 from probes.reproduction.measures.fixed_points import MeasureFixedPoints
+from probes.reproduction.measures.gates import MeasureGates
 from probes.reproduction.measures.hops import MeasureHops
 from probes.reproduction.measures.nll import NLL
 from probes.reproduction.measures.pondering import MeasurePondering
@@ -15,7 +16,7 @@ MEASURES: dict[str, type[Measure]] = {
     cls.name: cls
     for cls in (
         *(NLL, CountCompute, MeasureFixedPoints),
-        *(MeasureStability, MeasurePondering, MeasureAttention, MeasureHops),
+        *(MeasureStability, MeasurePondering, MeasureGates, MeasureAttention, MeasureHops),
     )
 }
 

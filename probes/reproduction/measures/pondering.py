@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from abbie_lens.config import LoopedConfig
 from probes.reproduction.data import prompts
 from probes.reproduction.measures.base import Measure, OnProgress, Subject, require
 from probes.reproduction.measures.imposed_masks import AtRandom, Cut, Run, Runs
-from probes.reproduction.measures.nll import interval
+from probes.reproduction.measures.windows import (
+    UNDEFINED,
+    difference,
+    group_difference,
+    rank_correlation,
+)
 
 if TYPE_CHECKING:
     from probes.reproduction.config import ReproduceConfig
-
-DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,11 @@ class MeasurePondering(Measure):
             cut = _threshold(free.gates, share * n)
             chosen.append(("gate", cut, run(Cut(cut))))
             tick()
-        rules = [Pruned("none", "none", np.nan, float(n), free.mean, (0.0, 0.0, 0.0), _nan())]
+        rules = [Pruned("none", "none", np.nan, float(n), free.mean, (0.0, 0.0, 0.0), UNDEFINED)]
         for name, cut, made in chosen:
             label = name if name == "learned" else f"gate {made.updates.mean() / n:.2f}"
-            over = _difference(made.nll, free.nll)
-            rules.append(Pruned(label, label, cut, made.updates.mean(), made.mean, over, _nan()))
+            over = difference(made.nll, free.nll)
+            rules.append(Pruned(label, label, cut, made.updates.mean(), made.mean, over, UNDEFINED))
             drawn = run(AtRandom(made.updates, n, self.seed))
             tick()
             for rule, nll, updates in (
@@ -125,7 +127,7 @@ class MeasurePondering(Measure):
             ):
                 rules.append(
                     Pruned(rule, label, np.nan, float(updates), float(nll.mean()),
-                           _difference(nll, free.nll), _difference(made.nll, nll))
+                           difference(nll, free.nll), difference(made.nll, nll))
                 )  # fmt: skip
         halted = learned.updates < n
         return Pondering(
@@ -133,10 +135,10 @@ class MeasurePondering(Measure):
             updates=np.bincount(learned.updates.ravel().astype(int), minlength=n + 1)
             / learned.updates.size,
             gate_quantiles=np.quantile(free.gates.reshape(n, -1), [0, 0.1, 0.5, 0.9, 1], axis=1).T,
-            spearman=_rank_correlation(learned.updates, free.nll),
-            gate_spearman=_rank_correlation(free.gates.mean(0), free.nll),
-            halted_minus_active=_group_difference(free.nll, halted),
-            depth_over_none=tuple(_difference(nll, free.nll) for nll in fixed),
+            spearman=rank_correlation(learned.updates, free.nll),
+            gate_spearman=rank_correlation(free.gates.mean(0), free.nll),
+            halted_minus_active=group_difference(free.nll, halted),
+            depth_over_none=tuple(difference(nll, free.nll) for nll in fixed),
             rules=tuple(rules),
         )
 
@@ -160,51 +162,3 @@ def _between(fixed: list[np.ndarray], updates: float) -> np.ndarray:
     below = min(int(updates), len(fixed) - 2)
     share = updates - below
     return (1 - share) * fixed[below] + share * fixed[below + 1]
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Mean of a - b [window, pos], with its interval over windows."""
-    by_window = (a - b).mean(1)
-    return _drawn(lambda chosen: float(by_window[chosen].mean()), len(by_window))
-
-
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
-    if np.ptp(x) == 0:
-        return _nan()
-
-    def correlation(chosen: np.ndarray) -> float:
-        if np.ptp(x[chosen]) == 0:
-            return float("nan")
-        return float(np.corrcoef(rankdata(x[chosen].ravel()), rankdata(y[chosen].ravel()))[0, 1])
-
-    return _drawn(correlation, len(x), 200)
-
-
-def _group_difference(nll: np.ndarray, group: np.ndarray) -> tuple[float, float, float]:
-    if group.all() or not group.any():
-        return _nan()
-
-    def difference(chosen: np.ndarray) -> float:
-        inside, values = group[chosen], nll[chosen]
-        if inside.all() or not inside.any():
-            return float("nan")
-        return float(values[inside].mean() - values[~inside].mean())
-
-    return _drawn(difference, len(nll))
-
-
-def _drawn(
-    statistic: Callable[[np.ndarray], float], n: int, draws: int = DRAWS
-) -> tuple[float, float, float]:
-    """A statistic of windows, and its interval over windows drawn with replacement."""
-    generator = np.random.default_rng(0)
-    values = np.array([statistic(generator.integers(n, size=n)) for _ in range(draws)])
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return statistic(np.arange(n)), float("nan"), float("nan")
-    low, high = interval(values)
-    return statistic(np.arange(n)), float(low), float(high)
-
-
-def _nan() -> tuple[float, float, float]:
-    return float("nan"), float("nan"), float("nan")

@@ -24,12 +24,8 @@ def test_the_document_runs_as_it_stands(project_root: Path, tmp_path, monkeypatc
     assert torch.equal(model.tail[0].mlp.gate_proj.weight, mine["layers.coda.0.ffn.w1.weight"])
     assert names["partial"].load_report.missing == ("ln_final.weight",)
     assert names["partial"].load_report.unused == ("norm.weight",)
-    q = names["interleaved"].body[1].attn.q_proj.weight
-    assert not torch.equal(q, model.body[1].attn.q_proj.weight)
-    assert torch.equal(q[1], model.body[1].attn.q_proj.weight[2])
-    assert torch.equal(
-        names["interleaved"].tail[0].mlp.in_proj.weight, model.tail[0].mlp.in_proj.weight
-    )
+    same = names["same"].state_dict()
+    assert all(torch.equal(same[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_its_commands_exist(project_root: Path) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from abbie_lens import load
 from abbie_lens.errors import CheckpointError, ConfigError, InputError
-from abbie_lens.files.keymap import apply_key_map, half_split_rotary
+from abbie_lens.files.keymap import apply_key_map
 from abbie_lens.files.weights import state_tensors
 
 PARTS = {"head": "prelude", "body": "core", "tail": "coda"}
@@ -185,31 +185,3 @@ def test_places_match_one_piece_only() -> None:
 def test_key_maps_that_make_no_sense(key_map, says) -> None:
     with pytest.raises(ConfigError, match=says):
         apply_key_map(key_map, {"a.0": torch.ones(1)}, {"b": (1,)}, {})
-
-
-def test_half_split_rotary_turns_interleaved_scores_into_the_same_scores() -> None:
-    """Scores of interleaved rotary on the old weights = half-split rotary on the reordered ones."""
-    torch.manual_seed(0)
-    n_heads, d_head, d_model, pos = 2, 8, 16, 5
-    wq, wk = torch.randn(2, n_heads * d_head, d_model, dtype=torch.float64)
-    x = torch.randn(pos, d_model, dtype=torch.float64)
-    frequency = 10000.0 ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
-    angle = torch.arange(pos)[:, None, None] * frequency  # [pos, 1, d_head/2]
-    turn = torch.polar(torch.ones_like(angle), angle)
-
-    def interleaved(w):
-        pairs = (x @ w.T).view(pos, n_heads, d_head // 2, 2)
-        return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
-
-    def half_split(w):
-        first, second = (x @ w.T).view(pos, n_heads, 2, d_head // 2).unbind(2)
-        z = torch.complex(first, second) * turn
-        return torch.cat([z.real, z.imag], -1)
-
-    def scores(q, k):
-        return torch.einsum("qhd,khd->hqk", q, k)
-
-    old = scores(interleaved(wq), interleaved(wk))
-    new_q, new_k = half_split_rotary(wq, n_heads), half_split_rotary(wk, n_heads)
-    assert torch.allclose(scores(half_split(new_q), half_split(new_k)), old)
-    assert not torch.allclose(scores(half_split(wq), half_split(wk)), old)

@@ -9,6 +9,7 @@ import torch
 from abbie_lens import halting
 from abbie_lens.errors import InputError
 from abbie_lens.halting import RULES, Observation
+from tests.abbie_lens.families import make
 
 A, B = [3.0, 4.0], [6.0, 8.0]  # parallel, norms 5 and 10
 UP, RIGHT = [0.0, 2.0], [2.0, 0.0]  # perpendicular
@@ -54,10 +55,12 @@ def test_distances_have_their_values(name, vectors, expected):
     assert values[1] == pytest.approx(expected, abs=1e-12)
 
 
-def test_only_fixed_k_is_defined_before_the_first_iteration():
-    observation = Observation(0, torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 3))
+def test_only_counts_and_gates_are_defined_before_the_first_iteration():
+    observation = Observation(
+        0, torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 3), torch.zeros(1, 1)
+    )
     undefined = {name for name, rule in RULES.items() if rule().init(observation).value.isnan()}
-    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable"}
+    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable", "learned_gate"}
 
 
 def test_readout_distance_is_of_the_normed_state():
@@ -97,6 +100,24 @@ def test_argmax_counts_unbroken_repetitions():
     values, halted = run(policy, logits_of(first, first, second, second, second, first))
     assert values == [0, 1, 0, 1, 2, 0]
     assert halted == [False, False, False, False, True, True]
+
+
+def test_a_gate_stops_a_token_where_its_cdf_crosses_the_threshold():
+    seen = [
+        Observation(k, torch.zeros(1, 1, 2), exit_cdf=torch.tensor([[f]]))
+        for k, f in enumerate([0.0, 0.3, 0.5, 0.9])
+    ]
+    values, halted = run(halting.policy("learned_gate"), seen)
+    assert values == pytest.approx([0.0, 0.3, 0.5, 0.9])
+    assert halted == [False, False, True, True]
+    assert run(halting.policy("learned_gate", threshold=0.95), seen)[1] == [False] * 4
+
+
+def test_rules_of_gates_are_for_loops_with_gates():
+    with_gate, without = make("ouro"), make("abbie-d")
+    assert halting.rules_for(with_gate) == list(RULES)
+    assert set(RULES) - set(halting.rules_for(with_gate, without)) == {"learned_gate"}
+    assert halting.rules_for(object()) == halting.rules_for(without)
 
 
 def test_once_halted_stays_halted():
@@ -141,6 +162,7 @@ def test_rules_read_only_what_they_declare():
         seen = {
             "normed": normed if "normed" in rule.needs else None,
             "logits": logits if "logits" in rule.needs else None,
+            "exit_cdf": torch.zeros(1, 2) if "exit_cdf" in rule.needs else None,
         }
         decision = policy.check(policy.init(Observation(0, z, **seen)), Observation(1, z, **seen))
         assert decision.value.shape == (1, 2), name

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from abbie_lens.loops import Huginn, ZeroPt
-from abbie_lens.training.recipe import Recipe, lognormal_poisson
+from abbie_lens.training.depths import lognormal_poisson
+from abbie_lens.training.recipe import Recipe
 from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, final_norm, read_out
 

@@ -11,6 +11,7 @@ from abbie_lens.errors import ConfigError
 from abbie_lens.loops import Parcae, Retrofit
 from abbie_lens.training import train
 from abbie_lens.training.data import prepare
+from abbie_lens.training.depths import rising_mean
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
 from abbie_lens.training.trainer import Trainer
@@ -131,10 +132,10 @@ def test_processes_and_micro_batches_share_one_draw(settings, tmp_path):
             trainer = Trainer(config, prepare(config, tmp_path / "data"), here)
             forward = trainer.objective.forward
 
-            def watched(tokens, counted, n_iters, progress, forward=forward, depths=depths):
+            def watched(tokens, counted, n_iters, progress, draw, forward=forward, depths=depths):
                 if not isinstance(n_iters, int):
                     depths += n_iters
-                return forward(tokens, counted, n_iters, progress)
+                return forward(tokens, counted, n_iters, progress, draw)
 
             trainer.objective.forward = watched
             trainer.step(5)
@@ -176,12 +177,12 @@ def test_an_interrupted_run_draws_what_it_would_have_drawn(settings, losses, tmp
 def test_the_mean_depth_rises_to_the_trained_one(shape):
     recipe = Recipe(depth="curriculum", curriculum=shape, curriculum_share=0.5)
     rise = {"linear": lambda x: x, "1-sqrt": lambda x: 1 - (1 - x) ** 0.5}[shape]
-    means = [recipe.mean_depth(32, t / 100) for t in range(101)]
+    means = [rising_mean(recipe, 32, t / 100) for t in range(101)]
     for t in range(1, 50):
         assert means[t] == max(1, math.ceil(32 * rise(t / 50) - 1e-9))
     assert means[0] == 1 and means == sorted(means) and set(means[50:]) == {32}
     assert means[25] == (16 if shape == "linear" else 10)
-    assert Recipe(depth="curriculum", curriculum_share=0.0).mean_depth(7, 0.0) == 7
+    assert rising_mean(Recipe(depth="curriculum", curriculum_share=0.0), 7, 0.0) == 7
 
 
 def test_depths_are_drawn_around_the_risen_mean():

@@ -1,15 +1,17 @@
 """What a step minimises: END, STEP and FEW by hand, truncated gradients, and STARS against an exact Jacobian."""
 
+import itertools
+
 import pytest
 import torch
 
 from abbie_lens.errors import ConfigError
-from abbie_lens.loops import AdaPonder, Huginn, Ponder
+from abbie_lens.loops import FAMILIES, AdaPonder, Huginn, Ponder
 from abbie_lens.losses import next_token_nll
 from abbie_lens.training import TrainConfig
 from abbie_lens.training.objective import Objective, jacobian_penalty
 from abbie_lens.training.recipe import Recipe
-from tests.abbie_lens.families import LOOPS, make
+from tests.abbie_lens.families import LOOPS, make, walk
 
 
 @pytest.fixture
@@ -38,6 +40,61 @@ def test_the_loss_is_the_mean_over_the_chosen_loops(tokens, name, loss, n_iters,
     expected = torch.stack([nll_at(model, tokens, k) for k in depths]).mean()
     torch.testing.assert_close(minimised, expected)
     assert torch.equal(nll, minimised.detach()) and not nll.requires_grad
+
+
+@pytest.mark.parametrize("name", ["ouro", "pondernet", "ut-act", "adaponder"])
+def test_the_loss_by_exit_is_the_mean_under_the_gates_own_distribution(tokens, name):
+    """Written out: p from F, the NLL of a run to each depth, token by token."""
+    model, r = make(name), 3
+    counted = torch.ones(2, 6, dtype=torch.bool)
+    counted[0, 2] = counted[1, 5] = False
+    loss, nll = Objective(model, Recipe(loss="exit"))(tokens, counted, r, 0.5)
+    with torch.no_grad():
+        states = walk(model, tokens, r)
+        cdf = [model.cfg.loop.exit_cdf(model, state) for state in states]
+        total = torch.zeros(2, 5)
+        for k in range(r + 1):
+            p = (1 if k == r else cdf[k]) - (cdf[k - 1] if k else 0)
+            log_p = model(tokens, n_iters=k)[:, :-1].log_softmax(-1)
+            total -= p[:, :-1] * log_p.gather(-1, tokens[:, 1:, None])[..., 0]
+        penalty = model.cfg.loop.penalty(states[-1], 0.5)
+    torch.testing.assert_close(nll, total[counted[:, 1:]].mean())
+    torch.testing.assert_close(loss.detach(), nll + (0 if penalty is None else penalty))
+    loss.backward()
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.numel()
+    )
+
+
+def test_in_the_gates_stage_ouro_minimises_the_gates_own_loss(tokens):
+    model = make("ouro")
+    loss, nll = Objective(model, Recipe(loss="exit", stage="gate"))(tokens, None, 3, 0.5)
+    each = torch.stack(
+        [model(tokens, n_iters=k, return_type="loss", loss_per_token=True) for k in range(4)]
+    ).detach()
+    state = walk(model, tokens, 3)[-1]
+    torch.testing.assert_close(loss.detach(), model.cfg.loop.gate_loss(state, each))
+    torch.testing.assert_close(nll, Objective(model, Recipe(loss="exit"))(tokens, None, 3, 0.5)[1])
+    loss.backward()
+    assert model.loop.gate.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "says"),
+    [
+        ("abbie-d", {"loss": "exit"}, "loss='exit': .*abbie-d has no learned gate"),
+        ("abbie-d", {"stage": "gate"}, "stage='gate': .*abbie-d has no gate of its own"),
+        ("ouro", {"stage": "gate", "loss": "end"}, "loss='end': .*learns from every read-out"),
+        ("ouro", {"stage": "gates"}, "stage='gates'"),
+        ("ouro", {"backprop_depth": 2}, "backprop_depth=2: .*loss='exit'"),
+        ("ouro", {"stage": "gate"}, "init_from=None: .*stage='gate'"),
+    ],
+)  # fmt: skip
+def test_a_loss_or_stage_that_needs_a_gate_is_refused_without_one(name, recipe, says):
+    model = dict(d_model=16, n_heads=2, n_ctx=24, loop={"family": name})
+    config = TrainConfig({**FAMILIES[name].shape(16), **model}, "nowhere", "d", recipe=recipe)
+    with pytest.raises(ConfigError, match=says):
+        config.looped_config()
 
 
 def test_tokens_that_are_not_counted_are_not_trained(tokens):
@@ -86,6 +143,36 @@ def test_the_injected_input_carries_gradient_past_the_truncation(tokens):
         assert (gradient is not None and bool(gradient.any())) == reaches
 
 
+@pytest.mark.parametrize(
+    ("window", "n_iters", "depths"),
+    [(2, 4, [2, 4]), (2, 5, [2, 4, 5]), (1, 3, [1, 2, 3]), (3, 2, [2]), (2, 0, [0])],
+)
+@pytest.mark.parametrize("name", ["fprm", "hrm", "spiral-mesh", "adaponder-repeat_last"])
+def test_a_window_trains_its_end_and_nothing_before_it(tokens, name, window, n_iters, depths):
+    """The gradient is the sum over windows of what each alone gives from the state, held fixed, that it begins at."""
+    model = make(name)
+    minimised, _ = Objective(model, Recipe(window=window))(tokens, None, n_iters, 0.0)
+    expected = torch.stack([nll_at(model, tokens, k) for k in depths]).mean()
+    torch.testing.assert_close(minimised, expected)
+    minimised.backward()
+    together = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for first, last in itertools.pairwise([0, *depths]):
+        alone = Recipe(backprop_depth=max(last - first, 1))
+        (Objective(model, alone)(tokens, None, last, 0.0)[0] / len(depths)).backward()
+    apart = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert apart.keys() == together.keys()
+    for parameter, gradient in apart.items():
+        torch.testing.assert_close(together[parameter], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_windows_go_with_other_losses_and_truncation():
+    assert Recipe(window=2, loss="step").trained_depths(5) == [1, 2, 3, 4, 5]
+    assert Recipe(window=2, loss="few").trained_depths(6) == [2, 4, 5, 6]
+    with pytest.raises(ConfigError, match=r"recipe\.window=0"):
+        Recipe(window=0)
+
+
 def exact(model, state):
     """‖J‖_F² / n for each sequence, J the whole Jacobian of the next state."""
     step = lambda h: model.step(model.cfg.loop.restart(model, state, h)).h  # noqa: E731
@@ -120,7 +207,8 @@ def test_stars_trains_any_loop(tokens, name):
     torch.manual_seed(0)
     early, nll = Objective(model, recipe)(tokens, None, 2, 0.4)
     late, _ = Objective(model, recipe)(tokens, None, 2, 0.5)
-    assert early >= nll and late.isfinite() and late != early
+    # Ouro rewards the entropy of its exits, so what it minimises may lie below the NLL.
+    assert (early >= nll or name == "ouro") and late.isfinite() and late != early
     late.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     state = model.step(model.begin(tokens, 2))

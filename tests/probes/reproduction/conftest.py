@@ -3,6 +3,7 @@
 import pytest
 
 from probes.reproduction import Metrics, ReproduceConfig, reproduce
+from probes.reproduction.store import write_json
 from tests.corpus import text
 
 
@@ -77,6 +78,13 @@ def made(tmp_path):
 
     class Made:
         metrics = Metrics(tmp_path / "metrics")
+        families = ("std", "abbie-d", "0pt", "flt", "adaponder")
+
+        def __init__(self):
+            families = {name: {} for name in self.families}
+            asked = {name: {} for name in self.families if name != "std"}
+            config = {"families": families, "measures": {"khop": {"families": asked}}}
+            write_json(self.metrics.folder / "config.json", config)
 
         def __call__(self, family, measure, values):
             self.metrics.write(family, measure, {}, values)

@@ -11,9 +11,11 @@ from probes.reproduction.claims import (
     UNKNOWN,
     abbie,
     hops,
+    judge,
     pondering,
     resolution,
     stacks,
+    wider,
 )
 from probes.reproduction.claims.stacks import course
 from probes.reproduction.comparisons import At, difference, nll_at_flops
@@ -56,7 +58,7 @@ def only(claims, words):
 
 
 def test_without_metrics_nothing_is_judged(made):
-    for paper in (abbie, stacks, pondering, resolution, hops):
+    for paper in (abbie, stacks, pondering, resolution, hops, wider):
         assert {c.verdict for c in paper.claims(made.metrics)} == {UNKNOWN}
 
 
@@ -265,3 +267,32 @@ def test_nll_at_equal_flops_is_interpolated_between_depths_and_nowhere_else(made
     assert nll_at_flops(made.metrics, "std", 100.0) == pytest.approx(level[0])
     assert math.isnan(nll_at_flops(made.metrics, "std", 99.0))
     assert math.isnan(nll_at_flops(made.metrics, "std", 401.0))
+
+
+@pytest.mark.parametrize(
+    ("mean_steps", "over_fixed", "verdict"),
+    [
+        (2.4, (-0.02, -0.03, -0.01), HOLDS),
+        (2.4, (-0.02, -0.05, 0.01), FAILS),
+        (4, (0.0, 0.0, 0.0), FAILS),
+        (1, (0.0, 0.0, 0.0), FAILS),
+    ],
+)
+def test_a_gate_is_judged_against_one_depth_for_all(made, mean_steps, over_fixed, verdict):
+    at = {"threshold": 0.5, "mean_steps": mean_steps, "over_fixed": over_fixed}
+    made("ouro", "gates", {"n_iters": 4, "at": [at], "spearman": (0.1, 0.0, 0.2)})
+    claim, *others = [c for c in wider.claims(made.metrics) if "learned gate" in c.claim]
+    assert claim.paper == "Ouro" and claim.verdict == verdict
+    assert {c.verdict for c in others} == {UNKNOWN}
+
+
+@pytest.mark.parametrize(("rise", "verdict"), [(0.3, HOLDS), (0.0, FAILS), (-0.3, FAILS)])
+def test_a_loss_that_rises_beyond_the_trained_depth(made, rise, verdict):
+    made("ouro", "nll", nll([4.5, 4.0, 4.2, 4.0 + rise], trained=2) | {"n_iters": [1, 2, 4, 8]})
+    assert only(wider.claims(made.metrics), "rises again").verdict == verdict
+
+
+def test_papers_that_a_comparison_does_not_train_are_left_out(made):
+    papers = {claim.paper for claim in judge(made.metrics)}
+    assert "AbbIE" in papers and "Fully Looped" in papers
+    assert not papers & {"Ouro", "SpiralFormer"}

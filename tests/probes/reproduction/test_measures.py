@@ -11,9 +11,11 @@ from abbie_lens.training.recipe import Recipe
 from probes.reproduction.measures.attention import _one_window, summary
 from probes.reproduction.measures.compute import _at_full_resolution, plain_difference
 from probes.reproduction.measures.fixed_points import _ratio
+from probes.reproduction.measures.gates import exit_at
 from probes.reproduction.measures.imposed_masks import AtRandom, Cut, Runs
-from probes.reproduction.measures.pondering import _between, _rank_correlation, _threshold
+from probes.reproduction.measures.pondering import _between, _threshold
 from probes.reproduction.measures.stability import measure_norms
+from probes.reproduction.measures.windows import rank_correlation
 
 WHOLE = dict(n_head_blocks=0, n_tail_blocks=0)
 
@@ -146,5 +148,20 @@ def test_fixed_pruning_between_two_depths():
 
 def test_rank_correlation_of_equal_updates_is_undefined():
     y = np.random.default_rng(0).normal(size=(20, 30))
-    assert np.isnan(_rank_correlation(np.full((20, 30), 2.0), y)).all()
-    assert _rank_correlation(np.exp(y), y) == pytest.approx((1.0,) * 3)
+    assert np.isnan(rank_correlation(np.full((20, 30), 2.0), y)).all()
+    assert rank_correlation(np.exp(y), y) == pytest.approx((1.0,) * 3)
+
+
+def test_a_gate_that_knows_which_tokens_are_hard_beats_equal_depth_and_chance():
+    easy = np.arange(40).reshape(4, 10) % 2 == 0
+    nll = np.stack([np.full((4, 10), 5.0), np.where(easy, 1.0, 4.0), np.where(easy, 1.0, 2.0)])
+    knows = np.stack([np.zeros((4, 10)), np.where(easy, 0.9, 0.1), np.ones((4, 10))])
+    found = exit_at(knows, nll, 0.5)
+    assert (found.mean_steps, found.nll) == (1.5, 1.5)
+    assert found.over_full[0] == 0
+    assert found.over_fixed[0] == pytest.approx(1.5 - (2.5 + 1.5) / 2)
+    assert found.over_random == pytest.approx(-0.5)
+    blind = exit_at(np.stack([np.zeros((4, 10)), np.ones((4, 10)), np.ones((4, 10))]), nll, 0.5)
+    assert blind.mean_steps == 1 and blind.over_fixed == (0, 0, 0) and blind.over_random == 0
+    never = exit_at(np.zeros((3, 4, 10)), nll, 0.5)
+    assert never.mean_steps == 2 and never.over_full == (0, 0, 0)
