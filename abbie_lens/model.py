@@ -68,7 +68,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         self.head = Stack(cfg, "head", cfg.n_head_blocks, self.clock)
         self.body = Stack(cfg, "body", cfg.n_body_blocks, self.clock)
         self.tail = Stack(cfg, "tail", cfg.n_tail_blocks, self.clock)
-        blocks = [*self.head, *self.body, *self.tail]
+        blocks: list[Any] = [*self.head, *self.body, *self.tail]
         for b in cfg.value_embedding_blocks:
             blocks[b].attn.value_embed = ValueEmbedding(cfg)
         self.loop = LoopParts(cfg.loop.parts(cfg))
@@ -197,7 +197,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         """
         flat = z.reshape(-1, *z.shape[-2:])
         if tokens is None:
-            if any(block.attn.value_embed is not None for block in self.tail):
+            if any(isinstance(part, ValueEmbedding) for part in self.tail.modules()):
                 raise InputError(
                     "tokens: the Tail has value embeddings; decode needs [batch, pos]."
                 )

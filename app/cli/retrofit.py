@@ -38,7 +38,8 @@ def command(
     from abbie_lens import load
     from abbie_lens.retrofit import cut
 
-    model = cut(load(source, "cpu"), **chosen, n_iters=n_iters, adapter=adapter, seed=seed)
+    stages = (chosen["head"], chosen["body"], chosen["tail"])
+    model = cut(load(source, "cpu"), *stages, n_iters=n_iters, adapter=adapter, seed=seed)
     folder = model.save_pretrained(out, overwrite=overwrite)
     info = model.info()
     if json_output:
