@@ -22,7 +22,7 @@ from abbie_lens.training import TrainConfig
 if TYPE_CHECKING:
     from probes.reproduction.measures import Measure
 
-BUNDLED = ("novels", "quick", "350m")
+BUNDLED = ("novels", "wider", "quick", "350m")
 _OWN = ("model", "data", "heldout", "tokenizer", "out", "resume", "max_data_tokens", "vocab_size")
 
 
