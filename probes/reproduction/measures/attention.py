@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from abbie_lens.config import LoopedConfig
 from abbie_lens.hooks.points import Site
 from abbie_lens.model import HookedLoopedTransformer
 from probes.reproduction.data import prompts
@@ -30,8 +31,8 @@ QUANTITIES = ("span", "entropy", "local")
 class Attention:
     """By loop, at the trained depth."""
 
-    chunk: tuple[int, ...]
-    """[loop] tokens a chunk."""
+    chunk: tuple[float, ...]
+    """[loop] tokens for each input of the Body: below 1 where it reads more inputs than there are tokens."""
     span: np.ndarray
     """[loop] mean distance from query to key, in tokens."""
     entropy: np.ndarray
@@ -57,12 +58,18 @@ class MeasureAttention(Measure):
         require(self.windows >= 2, self, "windows", "at least 2")
         require(self.near >= 1, self, "near", "at least 1")
 
+    def parts(self, family: str, model: LoopedConfig) -> tuple[str, ...]:
+        """Only where all blocks of the Body run in every loop, so that a loop has one mean."""
+        sites = (f"body.{b}.attn.hook_pattern" for b in range(model.n_body_blocks))
+        rows = {model.loop.rows(site, model.n_iters) for site in sites}
+        return (self.name,) if len(rows) == 1 else ()
+
     def measure(self, subject: Subject, part: str, progress: OnProgress) -> Attention:
         """Window by window: patterns of long windows are large."""
         model = subject.model
         tokens = prompts(subject.heldout, self.windows, model.cfg.n_ctx)
         rows = []
-        chunk: tuple[int, ...] = ()
+        chunk: tuple[float, ...] = ()
         for number, row in enumerate(tokens, start=1):
             values, chunk = _one_window(model, row[None].to(model.device), self.near)
             rows.append(values)
@@ -87,13 +94,14 @@ class MeasureAttention(Measure):
 
 def _one_window(
     model: HookedLoopedTransformer, tokens: Tensor, near: int
-) -> tuple[np.ndarray, tuple[int, ...]]:
+) -> tuple[np.ndarray, tuple[float, ...]]:
     """[quantity, loop] of one window [1, pos], and tokens a chunk by loop."""
     found: dict[int, list[np.ndarray]] = {}
-    chunk: dict[int, int] = {}
+    chunk: dict[int, float] = {}
 
     def keep(pattern: Tensor, hook: Site) -> None:
-        loop, size = int(hook.iteration or 0), tokens.shape[1] // pattern.shape[-1]
+        loop, n, inputs = int(hook.iteration or 0), tokens.shape[1], pattern.shape[-1]
+        size = n // inputs if inputs <= n else n / inputs
         chunk[loop] = size
         found.setdefault(loop, []).append(summary(pattern[0].double().cpu().numpy(), size, near))
 
@@ -105,7 +113,7 @@ def _one_window(
     return values, tuple(chunk[loop] for loop in loops)
 
 
-def summary(pattern: np.ndarray, chunk: int, near: int) -> np.ndarray:
+def summary(pattern: np.ndarray, chunk: float, near: int) -> np.ndarray:
     """Span in tokens, causally normalised entropy and local mass of a pattern [head, query, key]."""
     n = pattern.shape[-1]
     distance = chunk * (np.arange(n)[:, None] - np.arange(n)[None])

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from abbie_lens.flops import flops_per_token
-from abbie_lens.loops import LT, AbbieC, AbbieD, AdaPonder, Spiral
+from abbie_lens.loops import HRM, LT, AbbieC, AbbieD, AdaPonder, Ponder2, Spiral
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
-from probes.reproduction.measures.attention import _one_window, summary
+from probes.reproduction.measures.attention import MeasureAttention, _one_window, summary
 from probes.reproduction.measures.compute import _at_full_resolution, plain_difference
 from probes.reproduction.measures.fixed_points import _ratio
 from probes.reproduction.measures.gates import exit_at
@@ -165,3 +165,12 @@ def test_a_gate_that_knows_which_tokens_are_hard_beats_equal_depth_and_chance():
     assert blind.mean_steps == 1 and blind.over_fixed == (0, 0, 0) and blind.over_random == 0
     never = exit_at(np.zeros((3, 4, 10)), nll, 0.5)
     assert never.mean_steps == 2 and never.over_full == (0, 0, 0)
+
+
+def test_attention_needs_one_mean_a_loop(tiny_model, tokens):
+    nest = tiny_model(HRM(), **WHOLE, n_body_blocks=4).cfg
+    assert MeasureAttention().parts("hrm", nest) == ()
+    doubled = tiny_model(Ponder2(), **WHOLE, n_iters=3)
+    assert MeasureAttention().parts("ponder-2", doubled.cfg) == ("attention",)
+    values, chunk = _one_window(doubled, tokens[:1], 8)
+    assert chunk == (1, 0.5, 0.5) and values[0].max() <= tokens.shape[1]
