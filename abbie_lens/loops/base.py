@@ -195,6 +195,12 @@ def require(ok: bool, name: str, value: object, allowed: object) -> None:
         raise ConfigError(f"loop {name}={value!r}: expected {allowed}.")
 
 
+def require_no_value_embeddings(cfg: LoopedConfig, why: str) -> None:
+    """Errors: ConfigError where a loop whose Body reads other rows than the tokens' is given value embeddings."""
+    kind = cfg.value_embeddings
+    require(kind == "none", "value_embeddings", kind, f"'none': {why}")
+
+
 def require_bare(cfg: LoopedConfig, family: str) -> None:
     """Errors: ConfigError where a loop over the whole stack is given a Head or a Tail."""
     for name in ("n_head_blocks", "n_tail_blocks"):

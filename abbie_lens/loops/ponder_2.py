@@ -27,7 +27,15 @@ import torch
 
 from abbie_lens.components.positions import rotary_table
 from abbie_lens.context import Context, allowed
-from abbie_lens.loops.base import WHOLE_STACK, Advance, LoopFamily, Start, require, require_bare
+from abbie_lens.loops.base import (
+    WHOLE_STACK,
+    Advance,
+    LoopFamily,
+    Start,
+    require,
+    require_bare,
+    require_no_value_embeddings,
+)
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -59,8 +67,9 @@ class Ponder2(LoopFamily):
         return {**WHOLE_STACK, "n_iters": 5, **scale}
 
     def check(self, cfg: LoopedConfig) -> None:
-        """Errors: ConfigError for a Head or a Tail, or another kind of thought."""
+        """Errors: ConfigError for a Head or a Tail, another kind of thought, or value embeddings."""
         require_bare(cfg, self.family)
+        require_no_value_embeddings(cfg, "a thought is no token")
         require(self.thought in THOUGHTS, "thought", self.thought, f"one of {THOUGHTS}")
 
     def begin(self, model: HookedLoopedTransformer, state: State, start: Start) -> Advance:

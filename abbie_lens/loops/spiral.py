@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from abbie_lens.loops.base import BEYOND, Advance, LoopFamily, Start, require
+from abbie_lens.loops.base import (
+    BEYOND,
+    Advance,
+    LoopFamily,
+    Start,
+    require,
+    require_no_value_embeddings,
+)
 from abbie_lens.loops.resolution import by_position, chunk_context, chunks, real_first, spread
 
 if TYPE_CHECKING:
@@ -62,8 +69,7 @@ class Spiral(LoopFamily):
 
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for a schedule that does not fit the context, unknown settings, or value embeddings."""
-        embeds = cfg.value_embeddings
-        require(embeds == "none", "value_embeddings", embeds, "'none': a chunk is no token")
+        require_no_value_embeddings(cfg, "a chunk is no token")
         sizes = self.schedule
         require(len(sizes) >= 1, "schedule", sizes, "at least one chunk size")
         for size in sizes:

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+from abbie_lens.components.value_embed import ValueEmbedding
 from abbie_lens.errors import ConfigError, InputError
-from abbie_lens.loops import Parcae, Spiral
+from abbie_lens.loops import Parcae
 from abbie_lens.loops.parcae import Injection
-from tests.abbie_lens.families import make, walk
+from tests.abbie_lens.families import LOOPS, make, walk
 from tests.abbie_lens.reference import blocks, read_out, rms
 
 close = dict(atol=5e-5, rtol=1e-5)
@@ -126,9 +127,29 @@ def test_value_embeddings_are_added_in_every_other_block(tokens):
     torch.testing.assert_close(cache["body.0.attn.hook_v@1"], v, **close)
 
 
-def test_chunks_of_tokens_have_no_value_embeddings(tokens):
-    with pytest.raises(ConfigError, match="value_embeddings='alternate'"):
-        make(Spiral(), value_embeddings="alternate")
+@pytest.mark.parametrize("name", LOOPS)
+@torch.no_grad()
+def test_value_embeddings_work_in_any_loop_over_tokens(tokens, name):
+    try:
+        model = make(name, value_embeddings="alternate")
+    except ConfigError as error:
+        assert LOOPS[name].family in ("spiral", "ponder-2") and "is no token" in str(error)
+        return
+    expected, past, pieces = model(tokens, n_iters=2), {}, []
+    for chunk in tokens.split([5, 1, 3], dim=1):
+        logits, past = model.run_cached(chunk, past, 2)
+        pieces.append(logits)
+    torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-4, rtol=0)
+    for module in model.modules():
+        if isinstance(module, ValueEmbedding):
+            module.weight.mul_(2)
+    assert (model(tokens, n_iters=2) - expected).abs().max() > 1e-3
+
+
+def test_chunks_and_thoughts_have_no_value_embeddings(tokens):
+    for name in ("spiral", "ponder-2"):
+        with pytest.raises(ConfigError, match=r"value_embeddings='alternate'.* is no token"):
+            make(name, value_embeddings="alternate")
     with pytest.raises(ConfigError, match="value_embeddings='all': expected"):
         make("std", value_embeddings="all")
     model = make("std", value_embeddings="alternate")
