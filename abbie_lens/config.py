@@ -147,6 +147,12 @@ class LoopedConfig:
         _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
         _require(self.qk_norm in QK_NORMS, "qk_norm", self.qk_norm, QK_NORMS)
         _require(
+            self.qk_norm != "after_rotary" or self.positional_embedding_type == "rotary",
+            "qk_norm",
+            self.qk_norm,
+            "another without rotary positions: there is no rotation to stand after",
+        )
+        _require(
             self.value_embeddings in VALUE_EMBEDDINGS,
             "value_embeddings",
             self.value_embeddings,

@@ -56,6 +56,7 @@ class LoopUS(LoopFamily):
 
     family: ClassVar[str] = "loopus"
     recipe: ClassVar[dict[str, Any]] = {"loss": "random", "n_supervised": 5}
+    gate_parts: ClassVar[tuple[str, ...]] = ("confidence",)
 
     dt_rank: int | None = None
     """R; ceil(d / 16) if None."""

@@ -20,7 +20,9 @@ _SECONDS_BETWEEN_LINES = 30.0
 def command(
     config: Annotated[
         str | None,
-        typer.Argument(help="novels, wider, quick, 350m, or a JSON file.  [novels]", show_default=False),
+        typer.Argument(
+            help="novels, wider, quick, 350m, or a JSON file.  [novels]", show_default=False
+        ),
     ] = None,
     families: Annotated[
         str | None, typer.Option(help="Some of the families, separated by commas.  [all]")

@@ -148,3 +148,15 @@ def test_settings_out_of_range_are_refused(settings, says):
         make(LoopUS(**settings))
     with pytest.raises(ConfigError, match="n_supervised=0"):
         Recipe(n_supervised=0)
+
+
+def test_the_gate_stage_trains_the_head_alone(tokens):
+    model, recipe = make("loopus"), Recipe(loss="random", stage="gate")
+    recipe.check(model.cfg)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("loop.confidence."))
+    loss, nll = Objective(model, recipe)(tokens, None, 3, 0.0)
+    loss.backward()
+    assert loss > nll
+    moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {name for name, _ in model.named_parameters() if "confidence" in name}
