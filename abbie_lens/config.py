@@ -56,7 +56,7 @@ class LoopedConfig:
     parallel_attn_mlp: bool = False
     """Attention and MLP read the same stream, and both are added to it."""
     qk_norm: str = "none"
-    """RMSNorm of each head's queries and keys: `learned` before rotation, or `after_rotary` without weights."""
+    """RMSNorm of each head's queries and keys: `learned` before rotation, or `after_rotary` (if any) without weights."""
     attention_gate: bool = False
     """Heads' results times sigmoid(x W), x what attention reads."""
     positional_embedding_type: str = "rotary"
@@ -146,12 +146,6 @@ class LoopedConfig:
         )
         _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
         _require(self.qk_norm in QK_NORMS, "qk_norm", self.qk_norm, QK_NORMS)
-        _require(
-            self.qk_norm != "after_rotary" or self.positional_embedding_type == "rotary",
-            "qk_norm",
-            self.qk_norm,
-            "another without rotary positions: there is no rotation to stand after",
-        )
         _require(
             self.value_embeddings in VALUE_EMBEDDINGS,
             "value_embeddings",

@@ -54,10 +54,12 @@ class Attention(nn.Module):
         v = self.hook_v(v if self.value_embed is None else v + self.value_embed(x, context))
         if self.qk_norm == "learned":
             q, k = self.q_norm(q), self.k_norm(k)
-        if context.rotary is not None:
-            q, k = (rotate(t, context.rotary, self.adjacent) for t in (q, k))
-            if self.qk_norm == "after_rotary":
-                q, k = (F.rms_norm(t, t.shape[-1:]) for t in (q, k))
+        rotary = context.rotary
+        if rotary is not None:
+            q, k = (rotate(t, rotary, self.adjacent) for t in (q, k))
+        if self.qk_norm == "after_rotary":
+            q, k = (F.rms_norm(t, t.shape[-1:]) for t in (q, k))
+        if rotary is not None:
             q, k = self.hook_rot_q(q), self.hook_rot_k(k)
         if context.reuse is not None:
             k, v = context.reuse(slot, k, v)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from probes.reproduction import ReproduceConfig
+from probes.reproduction.measures import MEASURES
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +15,8 @@ def config(tmp_path_factory):
     plain["name"] = "cut-down"
     plain["families"] = {name: plain["families"][name] for name in ("std", "abbie-d")}
     plain["training"] |= {"train_tokens": 3 * 4 * 63, "eval_every": 3, "checkpoint_every": 3}
-    plain["measures"] = {"nll": {"windows": 4}, "compute": {"n_iters": [1, 2]}} | dict.fromkeys(
-        ("fixed_point", "stability", "pondering", "attention")
-    )
+    measured = {"nll": {"windows": 4}, "compute": {"n_iters": [1, 2]}}
+    plain["measures"] = dict.fromkeys(MEASURES) | measured
     path = tmp_path_factory.mktemp("config") / "cut-down.json"
     path.write_text(json.dumps(plain))
     return path

@@ -10,7 +10,7 @@ from probes.reproduction.comparisons import At, Estimate, difference
 from probes.reproduction.store import Metrics, number
 
 PAPER = Paper("AbbIE", "arXiv 2507.08567")
-ABOUT = ("abbie-c", "0pt")
+ABOUT = ("abbie-d",)
 PLAIN = 1e-4
 COLLAPSE = math.log(2)
 """Nats by which the NLL must rise for "collapses": perplexity doubles."""

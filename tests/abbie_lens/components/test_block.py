@@ -156,10 +156,6 @@ def test_without_positions_order_is_known_from_the_mask_alone(tokens):
     ("changes", "says"),
     [
         ({"qk_norm": "some"}, "qk_norm='some'"),
-        (
-            {"qk_norm": "after_rotary", "positional_embedding_type": "none"},
-            "qk_norm='after_rotary'",
-        ),
         ({"rotary_dim": 3}, "rotary_dim=3"),
         ({"rotary_dim": 10}, "rotary_dim=10"),
         ({"parallel_attn_mlp": True, "norm_placement": "sandwich_branch"}, "norm_placement="),

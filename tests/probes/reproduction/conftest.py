@@ -35,6 +35,7 @@ def tiny(tmp_path_factory):
                     "warmup_steps": 0, "prompts": 2,
                 },
                 "pondering": {"windows": 6, "shares": [0.5]},
+                "gates": {"windows": 6, "thresholds": [0.5]},
                 "attention": {"windows": 2},
                 "khop": {
                     "families": {"abbie-d": {}, "adaponder": {}},
