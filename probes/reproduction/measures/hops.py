@@ -79,9 +79,9 @@ class MeasureHops(Measure):
     0.02 of wider models attention stays uniform, and no hop is found. The MLP has little to remember."""
     training: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "train_tokens": 8_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
+            "train_tokens": 10_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
             "decay_fraction": 0.2, "precision": "float32", "eval_every": 500, "checkpoint_every": 250,
-            "recipe": {"loss": "step"}, "export_dtype": "float16",
+            "recipe": {"loss": "step"}, "export_dtype": "float16", "compile": True,
         }
     )  # fmt: skip
     """Fields of TrainConfig; nothing is taken over from the comparison's. Every read-out is trained: the first
