@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from probes.reproduction.config import ReproduceConfig
 
 
-# Three passes, as the others have, are two updates. Nine tokens in ten ask nothing: all gates are pushed, or
-# only theirs were, and late, or they close before a second pass is of use.
+# Nine tokens in ten ask nothing: all gates are pushed, or only theirs were; and late, or they close before a
+# second pass is of use.
 _ADAPONDER: Mapping[str, Any] = {
-    "n_iters": 2,
     "loop": {
         "family": "adaponder", "max_iters": 2, "beyond": "repeat_last",
         "gate_share": 1.0, "gate_ramp": (0.7, 0.95),
@@ -65,13 +64,14 @@ class MeasureHops(Measure):
     """Which families, and where each one's LoopedConfig differs from `model`."""
     task: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "n_nodes": 8, "n_ctx": 96, "train_difficulty": (1, 3), "test_difficulty": (1, 4),
+            "n_nodes": 8, "n_ctx": 96, "train_difficulty": (1, 2), "test_difficulty": (1, 4),
         }
     )  # fmt: skip
     """Settings of the task."""
     model: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "d_model": 64, "n_heads": 4, "d_mlp": 64, "n_iters": 3,
+            "d_model": 64, "n_heads": 4, "d_mlp": 64, "n_iters": 2,
+            "n_head_blocks": 1, "n_body_blocks": 1, "n_tail_blocks": 1,
             "use_bias": True, "initializer_range": 0.125,
         }
     )  # fmt: skip
@@ -79,7 +79,7 @@ class MeasureHops(Measure):
     0.02 of wider models attention stays uniform, and no hop is found. The MLP has little to remember."""
     training: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "train_tokens": 10_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
+            "train_tokens": 6_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
             "decay_fraction": 0.2, "precision": "float32", "eval_every": 500, "checkpoint_every": 250,
             "recipe": {"loss": "step"}, "export_dtype": "float16", "compile": True,
         }
@@ -136,7 +136,9 @@ class MeasureHops(Measure):
         task = {"task": "k-hop", **self.task}
         named = {"model_name": f"{family}-khop", "n_ctx": task["n_ctx"]}
         model = comparison.model_of(family, **self.model)
-        model |= {**self.model, **named, **self.families[family]}
+        # The comparison's widths of a family are of its own shape; how a family divides blocks is for every one.
+        widths = {name: value for name, value in self.model.items() if not name.endswith("_blocks")}
+        model |= {**widths, **named, **self.families[family]}
         most = loops.decode(model["loop"]).max_depth
         depths = [r for r in self.n_iters if most is None or r <= most]
         return TrainConfig.from_dict(
