@@ -71,15 +71,16 @@ class MeasureHops(Measure):
     model: Mapping[str, Any] = field(
         default_factory=lambda: {
             "d_model": 64, "n_heads": 4, "d_mlp": 64, "n_iters": 2,
-            "n_head_blocks": 1, "n_body_blocks": 1, "n_tail_blocks": 1,
+            "n_head_blocks": 1, "n_body_blocks": 1, "n_tail_blocks": 0,
             "use_bias": True, "initializer_range": 0.125,
         }
     )  # fmt: skip
     """Fields of LoopedConfig over the comparison's and the family's. Weights start at 1 / sqrt(d_model): from the
-    0.02 of wider models attention stays uniform, and no hop is found. The MLP has little to remember."""
+    0.02 of wider models attention stays uniform, and no hop is found. The MLP has little to remember. A hop takes
+    two layers, to see the token before and to look it up: the first iteration has no more, so it has one hop."""
     training: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "train_tokens": 6_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
+            "train_tokens": 8_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
             "decay_fraction": 0.2, "precision": "float32", "eval_every": 500, "checkpoint_every": 250,
             "recipe": {"loss": "step"}, "export_dtype": "float16", "compile": True,
         }
