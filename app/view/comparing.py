@@ -18,7 +18,6 @@ from app.view.source import LiveSource
 from probes import Comparison, Result, overlays
 from probes.figures import labels
 
-PROMPT = "He shut the door, and they walked together down the road to the village without a word"
 MOST = 7
 """Runs that colours, dashes and markers tell apart."""
 HEIGHT = 390

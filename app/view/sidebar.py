@@ -9,11 +9,10 @@ import streamlit as st
 from abbie_lens import zoo
 from abbie_lens.errors import AbbieLensError
 from app.settings import Settings
-from app.view import plain, runs
+from app.view import plain, prompts, runs
 from app.view.source import BundleSource, LiveSource, Source
 from probes.figures.labels import joined
 
-PROMPT = "She opened the letter slowly, and when she had read it to the end she looked up at him and said"
 MAX_ITERS = 32
 DEFAULT_ITERS = 16
 
@@ -32,8 +31,10 @@ def controls(settings: Settings) -> Source | None:
     )  # fmt: skip
     if settings.allow_load:
         _load_folder()
+    prompt = prompts.usual(name)
+    prompts.follow("prompt", prompt)
     text = st.text_area(
-        "Prompt", PROMPT, key="prompt", bind="query-params", height=118,
+        "Prompt", prompt, key="prompt", bind="query-params", height=118,
         help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
     )  # fmt: skip
     n_iters = _depth(runs.deepest(name))

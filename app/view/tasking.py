@@ -13,8 +13,9 @@ import probes
 from abbie_lens import tasks
 from abbie_lens.errors import AbbieLensError
 from abbie_lens.tasks.base import Task
-from app.view import board, notices, runs, sidebar
+from app.view import notices, runs, sidebar
 from app.view.jobs import Job
+from app.view.prompts import own_task
 from probes import TaskDepth
 
 TRAIN = "abbie-lens train --task k-hop --loop abbie-d"
@@ -30,16 +31,6 @@ class Request:
     difficulty: tuple[int, int]
     n_iters: int
     n_answers: int
-
-
-def own_task(model: str) -> Task | None:
-    """The task that a saved model was trained on, as its files tell; None for one of text."""
-    for found in board.described({model: model}):
-        accuracy = found.metrics.get("accuracy") or {}
-        settings = accuracy.get("task") or (found.metrics.get("training") or {}).get("task")
-        if settings:
-            return tasks.decode(settings)
-    return None
 
 
 def task_models(names: Sequence[str]) -> list[str]:

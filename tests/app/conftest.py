@@ -56,7 +56,8 @@ def dashboard(model_folders, monkeypatch) -> Callable:
         for name, value in Settings(**settings).to_env().items():
             monkeypatch.setitem(os.environ, name, value)
         at = AppTest.from_file(MAIN, default_timeout=60)
-        at.query_params = {"prompt": TEXT, "r": "4", **(query or {})}
+        asked = {"prompt": TEXT, "r": "4", **(query or {})}
+        at.query_params = {name: value for name, value in asked.items() if value is not None}
         if page is not None:
             # Before the first run: Streamlit drops a page's own parameters when pages change.
             at.switch_page(f"screens/{page}")

@@ -6,9 +6,9 @@ import pytest
 
 import probes
 from abbie_lens import load, tasks
-from app.view import tasking
+from app.view import prompts, tasking
 
-from .test_pages import assert_calm, figures, texts, titles
+from .test_pages import PAGES, assert_calm, figures, texts, titles
 
 QUERY = {"task_r": "2", "task_n": "50"}
 
@@ -104,3 +104,43 @@ def test_a_cancelled_run_says_so(tasks_page, monkeypatch):
     monkeypatch.setattr(Job, "__init__", stopped)
     at = measure(tasks_page(task_n="500"))
     assert not at.exception and "The run was stopped" in texts(at)
+
+
+def test_every_page_opens_a_model_of_a_task_on_a_row_of_it(dashboard, task_model_folder):
+    at = dashboard(
+        "overview.py", models=(str(task_model_folder),), query={"prompt": None, "r": "2"}
+    )
+    task = prompts.own_task(str(task_model_folder))
+    asked = at.sidebar.text_area(key="prompt").value
+    assert asked == task.text(task.sample(0, 1, split="test").tokens[0])
+    for page in PAGES:
+        at.switch_page(f"screens/{page}.py").run()
+        assert_calm(at)
+    assert at.sidebar.text_area(key="prompt").value == asked
+
+
+def test_the_usual_prompt_follows_the_model_and_a_typed_one_stays(
+    dashboard, model_folders, task_model_folder
+):
+    both = (str(model_folders[0]), str(task_model_folder))
+    at = dashboard("lens.py", models=both, query={"prompt": None, "r": "2"})
+    prompt = lambda: at.sidebar.text_area(key="prompt")  # noqa: E731
+    assert prompt().value == prompts.PROSE[0]
+    at.sidebar.selectbox(key="model").set_value(both[1]).run()
+    assert_calm(at)
+    assert prompt().value == prompts.usual(both[1]) != prompts.PROSE[0]
+    at.sidebar.selectbox(key="model").set_value(both[0]).run()
+    assert prompt().value == prompts.PROSE[0]
+    prompt().set_value("a > b ;").run()
+    at.sidebar.selectbox(key="model").set_value(both[1]).run()
+    assert_calm(at)
+    assert prompt().value == "a > b ;"
+
+
+def test_two_prompts_of_a_task_are_two_rows_of_it(dashboard, task_model_folder):
+    query = {"prompt": None, "compare": "Two prompts", "r": "2"}
+    at = dashboard("compare.py", models=(str(task_model_folder),), query=query)
+    assert_calm(at)
+    other = at.main.text_input(key="prompt_b").value
+    assert other == prompts.usual(str(task_model_folder), 1)
+    assert other != at.sidebar.text_area(key="prompt").value

@@ -4,7 +4,7 @@ import streamlit as st
 
 from abbie_lens import halting
 from app.settings import Settings
-from app.view import board, comparing, figures, notices, page, plain, sidebar
+from app.view import board, comparing, figures, notices, page, plain, prompts, sidebar
 from app.view.source import LiveSource
 from probes import leaderboard
 
@@ -73,9 +73,9 @@ if what == "models":
             f"Shown as deep as they go, not to r = {source.n_iters}: {plain.markdown(', '.join(shallow))}."
         )
 else:
-    text = second.text_input(
-        "The other prompt", comparing.PROMPT, key="prompt_b", bind="query-params"
-    )
+    prompt = prompts.usual(source.model, 1)
+    prompts.follow("prompt_b", prompt)
+    text = second.text_input("The other prompt", prompt, key="prompt_b", bind="query-params")
     other = LiveSource(source.model, text or "", source.n_iters)
     runs = [(source.text, source), (text or "", other)]
 rule = "kl"

@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from probes.reproduction.config import ReproduceConfig
 
 
+# Nine tokens in ten ask nothing: all gates are pushed, or only theirs were; and late, or they close before a
+# second pass is of use.
+_ADAPONDER: Mapping[str, Any] = {
+    "loop": {
+        "family": "adaponder", "max_iters": 2, "beyond": "repeat_last",
+        "gate_share": 1.0, "gate_ramp": (0.7, 0.95),
+    },
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Hops:
     """A model trained on the task, asked about more hops than it was trained on."""
@@ -48,32 +58,35 @@ class MeasureHops(Measure):
 
     families: Mapping[str, Mapping[str, Any]] = field(
         default_factory=lambda: (
-            {name: {} for name in ("abbie-d", "0pt", "flt")}
-            | {
-                "adaponder": {
-                    "loop": {"family": "adaponder", "max_iters": 3, "beyond": "repeat_last"}
-                }
-            }
+            {name: {} for name in ("abbie-d", "0pt", "flt")} | {"adaponder": _ADAPONDER}
         )
     )
     """Which families, and where each one's LoopedConfig differs from `model`."""
     task: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "n_nodes": 12, "n_ctx": 64, "train_difficulty": (1, 3), "test_difficulty": (1, 6),
+            "n_nodes": 8, "n_ctx": 96, "train_difficulty": (1, 2), "test_difficulty": (1, 4),
         }
     )  # fmt: skip
     """Settings of the task."""
     model: Mapping[str, Any] = field(
-        default_factory=lambda: {"d_model": 64, "n_heads": 4, "d_mlp": 176, "n_iters": 3}
-    )
-    """Fields of LoopedConfig over the comparison's and the family's."""
-    training: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "train_tokens": 8_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 200,
-            "decay_fraction": 0.3, "precision": "float32", "eval_every": 500, "checkpoint_every": 250,
+            "d_model": 64, "n_heads": 4, "d_mlp": 64, "n_iters": 2,
+            "n_head_blocks": 1, "n_body_blocks": 1, "n_tail_blocks": 0,
+            "use_bias": True, "initializer_range": 0.125,
         }
     )  # fmt: skip
-    """Fields of TrainConfig; nothing is taken over from the comparison's."""
+    """Fields of LoopedConfig over the comparison's and the family's. Weights start at 1 / sqrt(d_model): from the
+    0.02 of wider models attention stays uniform, and no hop is found. The MLP has little to remember. A hop takes
+    two layers, to see the token before and to look it up: the first iteration has no more, so it has one hop."""
+    training: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "train_tokens": 8_000_000, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
+            "decay_fraction": 0.2, "precision": "float32", "eval_every": 500, "checkpoint_every": 250,
+            "recipe": {"loss": "step"}, "export_dtype": "float16", "compile": True,
+        }
+    )  # fmt: skip
+    """Fields of TrainConfig; nothing is taken over from the comparison's. Every read-out is trained: the first
+    ones have the short path on which one hop is found, and then all depths can be compared."""
     n_iters: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
     n_instances: int = 1000
     """Questions of every number of hops."""
@@ -124,7 +137,9 @@ class MeasureHops(Measure):
         task = {"task": "k-hop", **self.task}
         named = {"model_name": f"{family}-khop", "n_ctx": task["n_ctx"]}
         model = comparison.model_of(family, **self.model)
-        model |= {**self.model, **named, **self.families[family]}
+        # The comparison's widths of a family are of its own shape; how a family divides blocks is for every one.
+        widths = {name: value for name, value in self.model.items() if not name.endswith("_blocks")}
+        model |= {**widths, **named, **self.families[family]}
         most = loops.decode(model["loop"]).max_depth
         depths = [r for r in self.n_iters if most is None or r <= most]
         return TrainConfig.from_dict(

@@ -1,0 +1,46 @@
+"""What a page's prompt is before anything is typed: prose, or for a model of a task a row of that task."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import streamlit as st
+
+from abbie_lens import tasks
+from abbie_lens.tasks.base import Task
+from app.view import board
+
+PROSE = (
+    "She opened the letter slowly, and when she had read it to the end she looked up at him and said",
+    "He shut the door, and they walked together down the road to the village without a word",
+)
+
+
+def own_task(model: str) -> Task | None:
+    """The task that a saved model was trained on, as its files tell; None for one of text."""
+    for found in board.described({model: model}):
+        accuracy = found.metrics.get("accuracy") or {}
+        settings = accuracy.get("task") or (found.metrics.get("training") or {}).get("task")
+        if settings:
+            return tasks.decode(settings)
+    return None
+
+
+def usual(model: str, number: int = 0) -> str:
+    """What a model's prompt is before anything is typed; `number` 0 or 1, for two prompts side by side."""
+    task = own_task(model)
+    return PROSE[number] if task is None else _row(task, number)
+
+
+def follow(key: str, prompt: str) -> None:
+    """Before the text box `key` is drawn: an untouched usual prompt of the last model becomes this one's."""
+    before = st.session_state.get(f"usual_{key}")
+    if before not in (None, prompt) and st.session_state.get(key) == before:
+        st.session_state[key] = prompt
+    st.session_state[f"usual_{key}"] = prompt
+
+
+@lru_cache(maxsize=64)
+def _row(task: Task, number: int) -> str:
+    """A row of the test split, without what opens and pads it."""
+    return task.text(task.sample(0, number + 1, split="test").tokens[number])
