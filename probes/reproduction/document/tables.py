@@ -199,14 +199,14 @@ def hops(metrics: Metrics) -> str:
         stored = metrics.values(family, HOPS)
         if stored is None:
             continue
-        updates, stored = stored["updates"], stored["evaluation"]
+        exits, stored = stored["expected_exit"], stored["evaluation"]
         cells = [numbers(stored[name]) for name in ("accuracy", "low", "high")]
         rows = []
         for i, r in enumerate(stored["n_iters"]):
             found = [Estimate(*(float(c[i][j]) for c in cells)) for j in range(cells[0].shape[1])]
             rows.append([f"r={r}", *(text(e, 2, sign=False) for e in found)])
-        if updates is not None:
-            found = [Estimate(*numbers(row)) for row in updates]
+        if exits is not None:
+            found = [Estimate(*numbers(row)) for row in exits]
             rows.append(["mean iterations by the gate", *(text(e, 2, sign=False) for e in found)])
         parts.append(
             f"{family}\n\n" + table(["", *(f"{h} hops" for h in stored["difficulty"])], rows)

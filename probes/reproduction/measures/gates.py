@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from abbie_lens.config import LoopedConfig
+from abbie_lens.loops import gate
 from abbie_lens.losses import next_token_nll
 from probes import exits
 from probes.reproduction.data import prompts
@@ -24,6 +25,7 @@ from probes.reproduction.measures.windows import Triple
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
+    from abbie_lens.state import State
     from probes.reproduction.config import ReproduceConfig
 
 
@@ -88,9 +90,9 @@ class MeasureGates(Measure):
             parts.append(by_depth(model, batch.to(model.device)))
             progress(sum(part[0].shape[1] for part in parts), len(tokens))
         cdf, nll = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-        p = np.diff(cdf, axis=0, prepend=0.0)
-        p[-1] += 1 - cdf[-1]
-        expected = (p * np.arange(len(p))[:, None, None]).sum(0)
+        p = gate.exit_distribution(torch.from_numpy(cdf))
+        expected = steps_of(p).numpy()
+        p = p.numpy()
         return Gates(
             n_iters=model.cfg.n_iters,
             share=p.mean((1, 2)),
@@ -100,17 +102,37 @@ class MeasureGates(Measure):
         )
 
 
+def steps_of(p: torch.Tensor) -> torch.Tensor:
+    """[r + 1, ...] p_k -> [...] sum_k k p_k."""
+    return torch.tensordot(torch.arange(len(p), dtype=p.dtype, device=p.device), p, dims=1)
+
+
+@torch.inference_mode()
+def expected_exit(model: HookedLoopedTransformer, tokens: torch.Tensor) -> torch.Tensor:
+    """[batch, pos] sum_k k p_k at the trained depth. Errors: TypeError for a loop without a learned gate."""
+    state = model.begin(tokens)
+    cdf = [_cdf(model, state)]
+    for _ in range(state.n_iters):
+        state = model.step(state)
+        cdf.append(_cdf(model, state))
+    return steps_of(gate.exit_distribution(torch.stack(cdf)))
+
+
+def _cdf(model: HookedLoopedTransformer, state: State) -> torch.Tensor:
+    cdf = model.cfg.loop.exit_cdf(model, state)
+    if cdf is None:
+        raise TypeError(f"{model.cfg.loop.family} has no learned gate")
+    return cdf.cpu().double()
+
+
 @torch.inference_mode()
 def by_depth(model: HookedLoopedTransformer, tokens: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """F_k and NLL at k = 0 ... r of all predicting tokens, each [r + 1, batch, pos - 1]."""
     state, rows = model.begin(tokens), []
     for k in range(state.n_iters + 1):
         state = model.step(state) if k else state
-        cdf = model.cfg.loop.exit_cdf(model, state)
-        if cdf is None:
-            raise TypeError(f"{model.cfg.loop.family} has no learned gate")
         nll = next_token_nll(model.readout(state), tokens, per_token=True)
-        rows.append((cdf[:, :-1].double().cpu().numpy(), nll.double().cpu().numpy()))
+        rows.append((_cdf(model, state)[:, :-1].numpy(), nll.double().cpu().numpy()))
     cdf, nll = (np.stack(row) for row in zip(*rows, strict=True))
     return cdf, nll
 

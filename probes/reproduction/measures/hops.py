@@ -1,7 +1,7 @@
 """Do more iterations follow more hops? A small model of the family's own, trained on k-hop pointer chasing.
 
 The depth that a question needs is known there. Trained on few hops, asked beyond: accuracy by r and by hops, and
-where the loop has a mask of its own, the updates that it gives to answers of so many hops.
+where the loop has a learned gate, the iteration at which it lets answers of so many hops go.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from abbie_lens.model import HookedLoopedTransformer
 from abbie_lens.tasks.evaluate import TaskEvaluation, accuracy
 from abbie_lens.training import TrainConfig, TrainProgress, train
 from probes.reproduction.measures.base import Measure, OnProgress, Subject, require
-from probes.reproduction.measures.imposed_masks import MASK
+from probes.reproduction.measures.gates import expected_exit
 from probes.task_exits import by_difficulty
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class Hops:
     """A model trained on the task, asked about more hops than it was trained on."""
 
     evaluation: TaskEvaluation
-    updates: np.ndarray | None
-    """[difficulty, 3] mean updates at the answers, with their interval; None for a loop without a mask."""
+    expected_exit: np.ndarray | None
+    """[difficulty, 3] mean expected exit of the gate at the answers, with its interval; None for a loop without one."""
     spearman: np.ndarray | None
-    """[3] rank correlation of an answer's updates with its hops; NaN where all took the same."""
+    """[3] rank correlation of an answer's expected exit with its hops; NaN where all are alike."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class MeasureHops(Measure):
             {name: {} for name in ("abbie-d", "0pt", "flt")} | {"adaponder": _ADAPONDER}
         )
     )
-    """Which families, and where each one's LoopedConfig differs from `model`."""
+    """Which families, and where each one's LoopedConfig differs from `model`; `recipe`: where its Recipe does."""
     task: Mapping[str, Any] = field(
         default_factory=lambda: {
             "n_nodes": 8, "n_ctx": 96, "train_difficulty": (1, 2), "test_difficulty": (1, 4),
@@ -91,7 +91,7 @@ class MeasureHops(Measure):
     n_instances: int = 1000
     """Questions of every number of hops."""
     rows: int = 500
-    """Rows whose updates are counted."""
+    """Rows whose exits are read."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_iters", tuple(self.n_iters))
@@ -129,9 +129,9 @@ class MeasureHops(Measure):
         evaluation = accuracy(
             model.eval(), task, self.n_iters, n_instances=self.n_instances, progress=progress
         )
-        if MASK not in model.hook_dict:
+        if not model.cfg.loop.gated:
             return Hops(evaluation, None, None)
-        return Hops(evaluation, *_updates(model, task, self.rows, evaluation.difficulty))
+        return Hops(evaluation, *_expected_exit(model, task, self.rows, evaluation.difficulty))
 
     def _training(self, comparison: ReproduceConfig, family: str, out: str) -> TrainConfig:
         task = {"task": "k-hop", **self.task}
@@ -139,7 +139,9 @@ class MeasureHops(Measure):
         model = comparison.model_of(family, **self.model)
         # The comparison's widths of a family are of its own shape; how a family divides blocks is for every one.
         widths = {name: value for name, value in self.model.items() if not name.endswith("_blocks")}
-        model |= {**widths, **named, **self.families[family]}
+        own = dict(self.families[family])
+        recipe = {**self.training.get("recipe", {}), **own.pop("recipe", {})}
+        model |= {**widths, **named, **own}
         most = loops.decode(model["loop"]).max_depth
         depths = [r for r in self.n_iters if most is None or r <= most]
         return TrainConfig.from_dict(
@@ -148,6 +150,7 @@ class MeasureHops(Measure):
                 "eval_n_iters": depths,
                 "final_windows": self.n_instances,
                 **self.training,
+                "recipe": recipe,
                 "model": model,
                 "task": task,
                 "out": out,
@@ -157,16 +160,14 @@ class MeasureHops(Measure):
 
 
 @torch.inference_mode()
-def _updates(
+def _expected_exit(
     model: HookedLoopedTransformer, task: tasks.Task, rows: int, difficulty: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Updates by hops, and their rank correlation, over the answers of some rows of the test split."""
-    masks: list[torch.Tensor] = []
+    """Expected exits by hops, and their rank correlation, over the answers of some rows of the test split."""
     batch = task.sample(0, rows, split="test")
-    with model.hooks(fwd_hooks=[(MASK, lambda mask, hook: masks.append(mask[..., 0]))]):
-        model(torch.from_numpy(batch.tokens).to(model.device), return_type=None)
+    expected = expected_exit(model, torch.from_numpy(batch.tokens).to(model.device))
     # The token before an answer predicts it.
     needed = batch.difficulty[:, 1:]
     row, position = np.nonzero(needed)
-    updates = torch.stack(masks).sum(0)[:, :-1].cpu().numpy()[row, position]
-    return by_difficulty(row, needed[row, position], updates, np.array(difficulty), seed=0)
+    steps = expected[:, :-1].numpy()[row, position].round(6)
+    return by_difficulty(row, needed[row, position], steps, np.array(difficulty), seed=0)
