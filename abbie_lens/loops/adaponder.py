@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from abbie_lens.context import Reuse
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import BEYOND, Advance, Start, require
-from abbie_lens.loops.gate import wide
 from abbie_lens.loops.ponder import Ponder, mixture, require_uncached
+from abbie_lens.loops.shared.gate import wide
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from abbie_lens.context import Reuse
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import BEYOND, Advance, LoopFamily, Start, require
-from abbie_lens.loops.routing import balance, seen, top_share, with_cached, z_loss
+from abbie_lens.loops.shared.routing import balance, seen, top_share, with_cached, z_loss
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from abbie_lens.loops.base import WHOLE_STACK, Advance, Start, require, require_bare
-from abbie_lens.loops.gate import entropy, wide
-from abbie_lens.loops.hazard import HazardGate
+from abbie_lens.loops.shared.gate import entropy, wide
+from abbie_lens.loops.shared.hazard import HazardGate
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from abbie_lens.components.norm import make_norm
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import Advance, LoopFamily, Start, require, scaled_embeddings
-from abbie_lens.loops.initial import initial_state
+from abbie_lens.loops.shared.initial import initial_state
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

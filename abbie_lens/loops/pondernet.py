@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from abbie_lens.loops.base import Advance, require
-from abbie_lens.loops.gate import geometric, kl_divergence
-from abbie_lens.loops.hazard import HazardGate
+from abbie_lens.loops.shared.gate import geometric, kl_divergence
+from abbie_lens.loops.shared.hazard import HazardGate
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

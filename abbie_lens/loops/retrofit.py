@@ -4,7 +4,7 @@
 
 Huginn's loop with plain blocks: nothing norms the state or its read-out, and embeddings are not scaled. s is
 1/sqrt(5280), the published models' whatever their width: their h_0, of std 0.0087, is all but zero. `cut` in
-`abbie_lens.retrofit` makes such a model of a plain one.
+`abbie_lens.conversion.retrofit` makes such a model of a plain one.
 
 Depth p in training: mean m(t) = ceil(r w(t)), w rising from 0 to 1 (`curriculum`), p as Huginn's around it; only the
 last 8 iterations carry gradient. Source: arXiv 2511.07384; the share of the run over which m rises differs

@@ -32,7 +32,13 @@ from abbie_lens.loops.base import (
     require,
     require_no_value_embeddings,
 )
-from abbie_lens.loops.resolution import by_position, chunk_context, chunks, real_first, spread
+from abbie_lens.loops.shared.resolution import (
+    by_position,
+    chunk_context,
+    chunks,
+    real_first,
+    spread,
+)
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -34,7 +34,7 @@ from abbie_lens.loops.base import (
     require_bare,
     scaled_embeddings,
 )
-from abbie_lens.loops.gate import wide
+from abbie_lens.loops.shared.gate import wide
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from abbie_lens.loops.base import Advance, LoopFamily, Start, require, scaled_embeddings
-from abbie_lens.loops.initial import initial_state
+from abbie_lens.loops.shared.initial import initial_state
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from abbie_lens.loops.gate import exit_distribution, expected
+from abbie_lens.loops.shared.gate import exit_distribution, expected
 from abbie_lens.losses import next_token_nll
 from abbie_lens.model import HookedLoopedTransformer
 from abbie_lens.state import State

@@ -36,7 +36,7 @@ def command(
         for stage, text in (("head", head), ("body", body), ("tail", tail))
     }
     from abbie_lens import load
-    from abbie_lens.retrofit import cut
+    from abbie_lens.conversion.retrofit import cut
 
     stages = (chosen["head"], chosen["body"], chosen["tail"])
     model = cut(load(source, "cpu"), *stages, n_iters=n_iters, adapter=adapter, seed=seed)

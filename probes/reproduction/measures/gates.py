@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from abbie_lens.config import LoopedConfig
-from abbie_lens.loops import gate
+from abbie_lens.loops.shared import gate
 from abbie_lens.losses import next_token_nll
 from probes import exits
 from probes.reproduction.data import prompts

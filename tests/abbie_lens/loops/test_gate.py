@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abbie_lens.loops import AdaPonder, Ouro, PonderNet
-from abbie_lens.loops.gate import (
+from abbie_lens.loops.shared.gate import (
     cdf_of_hazards,
     entropy,
     exit_distribution,

@@ -7,7 +7,7 @@ import torch
 
 from abbie_lens.errors import ConfigError
 from abbie_lens.loops import MoR
-from abbie_lens.loops.routing import balance, top_share, z_loss
+from abbie_lens.loops.shared.routing import balance, top_share, z_loss
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
 from tests.abbie_lens.families import make, walk

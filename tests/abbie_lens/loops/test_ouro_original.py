@@ -5,7 +5,7 @@ import torch
 
 from abbie_lens import HookedLoopedTransformer, LoopedConfig
 from abbie_lens.loops import Ouro
-from abbie_lens.loops.gate import exit_distribution, expected
+from abbie_lens.loops.shared.gate import exit_distribution, expected
 from abbie_lens.losses import next_token_nll
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe

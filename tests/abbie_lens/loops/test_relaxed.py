@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
+from abbie_lens.conversion.relax import SHARED, relax
 from abbie_lens.errors import ConfigError, DepthError, InputError
 from abbie_lens.flops import count_flops
 from abbie_lens.loops import Relaxed, Std
-from abbie_lens.loops.relaxing import SHARED, relax
 from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, read_out
 

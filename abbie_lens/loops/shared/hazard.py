@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import LoopFamily
-from abbie_lens.loops.gate import cdf_of_hazards, exit_distribution, wide
+from abbie_lens.loops.shared.gate import cdf_of_hazards, exit_distribution, wide
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from abbie_lens import errors, load
+from abbie_lens.conversion.retrofit import cut
 from abbie_lens.loops import AbbieD, Retrofit, Std
-from abbie_lens.retrofit import cut
 from tests.abbie_lens.families import make, walk
 from tests.abbie_lens.reference import blocks, final_norm
 

@@ -1,0 +1,1 @@
+"""What several families are made of: gates, drawn states, resolutions, routers."""
