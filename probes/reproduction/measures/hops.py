@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from probes.reproduction.config import ReproduceConfig
 
 
-# Nine tokens in ten ask nothing: all gates are pushed, or only theirs were; and late, or they close before a
-# second pass is of use.
+# Some families scale embeddings up to unit entries; those that start at 1 / sqrt(d_model) would then drown the blocks.
+_UNSCALED: Mapping[str, Any] = {"embed_scale": 1.0}
+# Nine tokens in ten ask nothing: all gates are pushed, or only theirs were; and late, once hops are found, or they
+# close before a second pass is of use.
 _ADAPONDER: Mapping[str, Any] = {
     "loop": {
         "family": "adaponder", "max_iters": 2, "beyond": "repeat_last",
-        "gate_share": 1.0, "gate_ramp": (0.7, 0.95),
+        "gate_share": 1.0, "gate_ramp": (0.85, 0.98),
     },
 }  # fmt: skip
 
@@ -57,10 +59,10 @@ class MeasureHops(Measure):
     reads_weights: ClassVar[bool] = False
 
     families: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=lambda: (
-            {name: {} for name in ("abbie-d", "0pt", "flt")} | {"adaponder": _ADAPONDER}
-        )
-    )
+        default_factory=lambda: {
+            "abbie-d": {}, "0pt": _UNSCALED, "flt": {}, "adaponder": _UNSCALED | _ADAPONDER,
+        }
+    )  # fmt: skip
     """Which families, and where each one's LoopedConfig differs from `model`; `recipe`: where its Recipe does."""
     task: Mapping[str, Any] = field(
         default_factory=lambda: {
