@@ -233,28 +233,37 @@ def test_flops_saved(made, full, verdict):
     assert claim.estimate.value == pytest.approx(1 - 100 / full)
 
 
-def test_hops_are_judged_on_the_hardest_questions(made):
+def test_hops_are_judged_on_the_hardest_questions_trained_on_and_beyond(made):
     values = {
-        "n_iters": [1, 4], "difficulty": [1, 6],
-        "accuracy": [[0.9, 0.2], [0.9, 0.6]], "low": [[0.85, 0.1], [0.85, 0.5]],
-        "high": [[0.95, 0.3], [0.95, 0.7]],
+        "n_iters": [1, 4], "difficulty": [1, 2, 6], "task": {"train_difficulty": [1, 2]},
+        "accuracy": [[0.9, 0.5, 0.2], [0.9, 0.9, 0.6]], "low": [[0.85, 0.4, 0.1], [0.85, 0.8, 0.5]],
+        "high": [[0.95, 0.6, 0.3], [0.95, 0.95, 0.7]],
     }  # fmt: skip
     for family, change in {
         "abbie-d": {},
-        "0pt": {"low": [[0.85, 0.1], [0.85, 0.25]]},
-        "flt": {"accuracy": [[NAN] * 2] * 2},
+        "0pt": {"low": [[0.85, 0.4, 0.1], [0.85, 0.8, 0.25]]},
+        "flt": {"accuracy": [[NAN] * 3] * 2},
     }.items():
         made(family, "khop", {"evaluation": {**values, **change}, "spearman": None})
     found = [c.verdict for c in hops.claims(made.metrics)]
-    assert found == [HOLDS, FAILS, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert found == [HOLDS, HOLDS, HOLDS, FAILS, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
 
 
 @pytest.mark.parametrize(
     ("spearman", "verdict"),
-    [((0.3, 0.1, 0.5), HOLDS), ((0.1, -0.1, 0.3), FAILS), ((NAN, NAN, NAN), UNKNOWN)],
+    [
+        ((0.3, 0.1, 0.5), HOLDS),
+        ((0.1, -0.1, 0.3), FAILS),
+        ((-0.6, -0.7, -0.5), FAILS),
+        ((NAN, NAN, NAN), FAILS),
+        (None, UNKNOWN),
+    ],
 )
-def test_the_gate_is_judged_by_where_it_spends_updates(made, spearman, verdict):
-    values = {"n_iters": [1], "difficulty": [1], "accuracy": [[1]], "low": [[1]], "high": [[1]]}
+def test_the_gate_is_judged_by_where_it_spends_iterations(made, spearman, verdict):
+    values = {
+        "n_iters": [1], "difficulty": [1], "accuracy": [[1]], "low": [[1]], "high": [[1]],
+        "task": {"train_difficulty": [1, 1]},
+    }  # fmt: skip
     made("adaponder", "khop", {"evaluation": values, "spearman": spearman})
     assert only(hops.claims(made.metrics), "the gate").verdict == verdict
 
