@@ -60,7 +60,7 @@ class MeasureHops(Measure):
 
     families: Mapping[str, Mapping[str, Any]] = field(
         default_factory=lambda: {
-            "abbie-d": {}, "0pt": _UNSCALED, "flt": {}, "adaponder": _UNSCALED | _ADAPONDER,
+            "abbie-d": {}, "0pt": _UNSCALED, "flt": {}, "adaponder": {**_UNSCALED, **_ADAPONDER},
         }
     )  # fmt: skip
     """Which families, and where each one's LoopedConfig differs from `model`; `recipe`: where its Recipe does."""
