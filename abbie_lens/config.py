@@ -90,6 +90,8 @@ class LoopedConfig:
     value_embeddings: str = "none"
     """Blocks whose values get an embedding of the token added: none, or every other one over Head, Body and Tail, the
     last block among them (`alternate`)."""
+    prefix_lm: bool = False
+    """Whether `token_type_ids` may mark a prefix whose tokens see each other both ways."""
     tie_word_embeddings: bool = True
     embed_scale: float = 1.0
     """Factor on the token embeddings where they enter the network."""
@@ -157,6 +159,9 @@ class LoopedConfig:
                 self.rotary_width,
                 f"an even number of channels that turn, 2 to d_head={self.d_head}",
             )
+        _require(
+            not (self.prefix_lm and self.n_tail_blocks), "prefix_lm", True, "false, with a Tail"
+        )
         if self.use_NTK_by_parts_rope:
             low, high = self.NTK_by_parts_low_freq_factor, self.NTK_by_parts_high_freq_factor
             _require(0 < low < high, "NTK_by_parts_low_freq_factor", low, f"0 < it < {high}")

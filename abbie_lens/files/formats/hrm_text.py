@@ -24,7 +24,7 @@ class HrmText(Format):
 
     name = "hrm_text"
     ids = ("sapientinc/HRM-Text-1B",)
-    inert = ("prefix_lm", "num_hidden_layers")
+    inert = ("num_hidden_layers",)
     dead = r"(model\.)?rotary_emb\.\w+"
 
     def claims(self, plain: Mapping[str, Any]) -> bool:
@@ -55,6 +55,7 @@ class HrmText(Format):
             n_iters=fields.integer("H_cycles"),
             normalization_type="RMSPre",
             attention_gate=True,
+            prefix_lm=fields.flag("prefix_lm", False),
             embed_scale=1 / fields.number("initializer_range") if scale is None else scale,
             loop=HRM(low_cycles=low, n_low_blocks=depth, backprop_cycles=backprop),
         )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from abbie_lens import load
+from abbie_lens.errors import InputError
 from abbie_lens.loops import HRM
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
@@ -46,6 +47,27 @@ def test_logits_are_the_originals(original, build, outer, inner):
         logits, past = model.run_cached(chunk, past, outer)
         pieces.append(logits)
     torch.testing.assert_close(torch.cat(pieces, 1), expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_prefix_attends_both_ways(original, build):
+    model, want = build(3), original.expected
+    types = torch.tensor(original.inputs["token_type_ids"])
+    logits, cache = model.run_with_cache(original.tokens, n_iters=2, token_type_ids=types)
+    torch.testing.assert_close(logits, want["logits_prefix"], **CLOSE)
+    low = cache["loop.hook_low_state"].unflatten(0, (2, 3))
+    torch.testing.assert_close(low, want["z_L_prefix"], **CLOSE)
+    torch.testing.assert_close(cache["loop.hook_state"][1:], want["z_H_prefix"], **CLOSE)
+    assert (logits - want["logits_H2_L3"]).abs().max() > 0.1
+    padded = torch.cat([torch.zeros(2, 2, dtype=torch.long), original.tokens], dim=1)
+    mask = torch.cat([torch.zeros(2, 2), torch.ones(2, 10)], dim=1)
+    more = torch.cat([torch.ones(2, 2, dtype=torch.long), types], dim=1)
+    left = model(padded, attention_mask=mask, token_type_ids=more)[:, 2:]
+    torch.testing.assert_close(left, want["logits_prefix"], **CLOSE)
+    with pytest.raises(InputError, match="token_type_ids: shape"):
+        model(original.tokens, token_type_ids=types[:, 1:])
+    with pytest.raises(InputError, match="attends causally"):
+        variant(model, prefix_lm=False)(original.tokens, token_type_ids=types)
 
 
 def test_logits_and_gradients_are_those_of_transformers(tmp_path):
