@@ -5,6 +5,7 @@ Nothing is filled in and nothing left over: a missing, unknown or misshapen tens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from abbie_lens.files.keymap import KeyReport
 from abbie_lens.files.layout import CONFIG, MODEL_TYPE, read_json
 from abbie_lens.files.tokenizer import read_tokenizer
 from abbie_lens.files.weights import CONVERT, read_tensors, stored_shapes, weight_files
+from abbie_lens.hooks.memory import require_weights_fit
 
 SHOWN = 5
 """Names that an error lists."""
@@ -73,7 +75,10 @@ def plan(plain: Mapping[str, Any], stored: Shapes, where: str, name: str) -> Pla
 def read_published(
     model_class: type[Model], folder: Path, device: torch.device, dtype: str | None, name: str
 ) -> Model:
-    """The model, with what became of each tensor in `model.load_report`. Errors: CheckpointError."""
+    """The model, with what became of each tensor in `model.load_report`.
+
+    Errors: CheckpointError; InputError where memory does not hold it, before a weight is read.
+    """
     plain = read_json(folder / CONFIG)
     try:
         files = weight_files(folder)
@@ -90,6 +95,9 @@ def read_published(
     expected, aliases = blueprint(model_class, it.cfg)
     ours = {**expected, **{alias: expected[holder] for alias, holder in aliases.items()}}
     check_keys(it, ours, str(folder))
+    n_params = sum(math.prod(shape) for shape in expected.values())
+    weights = n_params * getattr(torch, dtype or it.cfg.dtype).itemsize
+    require_weights_fit(sum(file.stat().st_size for file in files) + weights, weights)
     tensors, report = _placed(it, read_tensors(files), ours, aliases, str(folder))
     if missing := expected.keys() - tensors.keys():
         raise CheckpointError(f"{folder}: no stored tensor gives {_some(missing)}.")
