@@ -14,11 +14,21 @@ from abbie_lens.loops.base import LoopFamily
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
 NORMALIZATIONS = ("RMS", "RMSPre", "LN")
-NORM_PLACEMENTS = ("pre", "sandwich_stream", "sandwich_branch")
-QK_NORMS = ("none", "learned", "after_rotary")
+NORM_PLACEMENTS = ("pre", "sandwich_stream", "sandwich_branch", "post_branch")
+QK_NORMS = ("none", "learned", "learned_joint", "after_rotary")
 POSITIONS = ("rotary", "standard", "none")
 VALUE_EMBEDDINGS = ("none", "alternate")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+CHOICES = {
+    "act_fn": ACTIVATIONS,
+    "normalization_type": NORMALIZATIONS,
+    "norm_placement": NORM_PLACEMENTS,
+    "positional_embedding_type": POSITIONS,
+    "dtype": DTYPES,
+    "qk_norm": QK_NORMS,
+    "value_embeddings": VALUE_EMBEDDINGS,
+}
+"""Fields whose value is one of a few."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,12 @@ class LoopedConfig:
     """RMS and LN have learned weights; RMSPre has none."""
     norm_placement: str = "pre"
     """Where a block's norms stand: `pre`; a second one on the stream (`sandwich_stream`) or on what is added to it
-    (`sandwich_branch`)."""
+    (`sandwich_branch`); or that second one alone (`post_branch`)."""
     parallel_attn_mlp: bool = False
     """Attention and MLP read the same stream, and both are added to it."""
     qk_norm: str = "none"
-    """RMSNorm of each head's queries and keys: `learned` before rotation, or `after_rotary` (if any) without weights."""
+    """RMSNorm of each head's queries and keys: `learned` before rotation, or `after_rotary` (if any) without weights;
+    `learned_joint` is one norm over all heads together, before rotation."""
     attention_gate: bool = False
     """Heads' results times sigmoid(x W), x what attention reads."""
     positional_embedding_type: str = "rotary"
@@ -66,6 +77,12 @@ class LoopedConfig:
     """Channels of a head that turn, the first ones; d_head if None."""
     rotary_adjacent_pairs: bool = False
     """Channels 2i and 2i + 1 turn together, instead of i and i + rotary_dim / 2."""
+    use_NTK_by_parts_rope: bool = False
+    """Slow pairs turn `NTK_by_parts_factor` times slower still, as Llama 3.1's do; see components/positions."""
+    NTK_by_parts_factor: float = 8.0
+    NTK_by_parts_low_freq_factor: float = 1.0
+    NTK_by_parts_high_freq_factor: float = 4.0
+    NTK_original_ctx_len: int = 8192
     use_bias: bool = False
     """Biases in attention and MLP projections."""
     use_qk_bias: bool = False
@@ -73,6 +90,8 @@ class LoopedConfig:
     value_embeddings: str = "none"
     """Blocks whose values get an embedding of the token added: none, or every other one over Head, Body and Tail, the
     last block among them (`alternate`)."""
+    prefix_lm: bool = False
+    """Whether `token_type_ids` may mark a prefix whose tokens see each other both ways."""
     tie_word_embeddings: bool = True
     embed_scale: float = 1.0
     """Factor on the token embeddings where they enter the network."""
@@ -118,19 +137,8 @@ class LoopedConfig:
             self.n_key_value_heads,
             f"a divisor of n_heads={self.n_heads}",
         )
-        _require(self.act_fn in ACTIVATIONS, "act_fn", self.act_fn, ACTIVATIONS)
-        _require(
-            self.normalization_type in NORMALIZATIONS,
-            "normalization_type",
-            self.normalization_type,
-            NORMALIZATIONS,
-        )
-        _require(
-            self.norm_placement in NORM_PLACEMENTS,
-            "norm_placement",
-            self.norm_placement,
-            NORM_PLACEMENTS,
-        )
+        for name, allowed in CHOICES.items():
+            _require((value := getattr(self, name)) in allowed, name, value, allowed)
         for name in ("embed_scale", "output_logits_soft_cap", "initializer_range", "eps"):
             _require(
                 _is_number(value := getattr(self, name)) and value >= 0,
@@ -138,20 +146,6 @@ class LoopedConfig:
                 value,
                 "a number >= 0",
             )
-        _require(
-            self.positional_embedding_type in POSITIONS,
-            "positional_embedding_type",
-            self.positional_embedding_type,
-            POSITIONS,
-        )
-        _require(self.dtype in DTYPES, "dtype", self.dtype, DTYPES)
-        _require(self.qk_norm in QK_NORMS, "qk_norm", self.qk_norm, QK_NORMS)
-        _require(
-            self.value_embeddings in VALUE_EMBEDDINGS,
-            "value_embeddings",
-            self.value_embeddings,
-            VALUE_EMBEDDINGS,
-        )
         _require(
             not (self.parallel_attn_mlp and self.norm_placement != "pre"),
             "norm_placement",
@@ -165,6 +159,14 @@ class LoopedConfig:
                 self.rotary_width,
                 f"an even number of channels that turn, 2 to d_head={self.d_head}",
             )
+        _require(
+            not (self.prefix_lm and self.n_tail_blocks), "prefix_lm", True, "false, with a Tail"
+        )
+        if self.use_NTK_by_parts_rope:
+            low, high = self.NTK_by_parts_low_freq_factor, self.NTK_by_parts_high_freq_factor
+            _require(0 < low < high, "NTK_by_parts_low_freq_factor", low, f"0 < it < {high}")
+            for name in ("NTK_by_parts_factor", "NTK_original_ctx_len"):
+                _require((value := getattr(self, name)) > 0, name, value, "a number > 0")
         set_("loop", self.loop.fitted(self))
         self.loop.check(self)
 

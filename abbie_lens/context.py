@@ -80,11 +80,12 @@ def make_context(
     past: KVCache | None,
     dtype: torch.dtype,
     n_iters: int,
+    token_type_ids: Tensor | None = None,
 ) -> Context:
     """The context of new tokens [batch, pos] after those in `past`.
 
-    Errors: InputError for more positions than the model has, a mask of another shape, or a `past` of
-    another depth.
+    Errors: InputError for more positions than the model has, a mask of another shape, a `past` of
+    another depth, or token types that the model does not have or that come after cached tokens.
     """
     run: Slot = ("run", n_iters)
     if past and run not in past:
@@ -105,6 +106,9 @@ def make_context(
     positions = position_ids(attention_mask, n_past, n_new, tokens.device)
     rotary = rotary_table(cfg, positions, dtype)
     mask = allowed(attention_mask, n_past, n_new, tokens.device)
+    if token_type_ids is not None:
+        _check_types(cfg, token_type_ids, tokens, n_past)
+        mask = with_prefix(mask, token_type_ids == 1, attention_mask)
     if past is None:
         return Context(positions, mask, rotary, tokens=tokens)
     all_positions = torch.cat([past[run][0], positions], dim=1) if past else positions
@@ -135,3 +139,23 @@ def allowed(
         itself = torch.arange(n_keys, device=device)[None] == queries[:, None]
         mask = (mask & attention_mask.bool()[:, None, None, :]) | itself
     return mask
+
+
+def with_prefix(mask: Tensor | None, prefix: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The mask in which tokens of the prefix [batch, pos] see each other both ways; [batch, 1, query, key]."""
+    n = prefix.shape[1]
+    if mask is None:
+        mask = torch.ones(1, 1, n, n, dtype=torch.bool, device=prefix.device).tril()
+    keys = prefix if attention_mask is None else prefix & attention_mask.bool()
+    return mask | (prefix[:, :, None] & keys[:, None, :])[:, None]
+
+
+def _check_types(cfg: LoopedConfig, types: Tensor, tokens: Tensor, n_past: int) -> None:
+    if not cfg.prefix_lm:
+        raise InputError("token_type_ids: this model attends causally (prefix_lm=False).")
+    if types.shape != tokens.shape:
+        raise InputError(
+            f"token_type_ids: shape {tuple(types.shape)}; expected [batch, pos] = {tuple(tokens.shape)}."
+        )
+    if n_past:
+        raise InputError("token_type_ids: only with the first tokens, before any are cached.")

@@ -92,12 +92,14 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         initial_state: Tensor | None = None,
         seed: int | None = None,
         past: KVCache | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> State:
         """The Head's work: tokens [batch, pos] or text -> State with h_0 and z_0; fixes the planned depth.
 
         `attention_mask` [batch, past + pos] marks padding (left or right) with 0. `past` holds keys and values
         of earlier tokens; an empty dict starts a cache. `initial_state` [batch, pos, d_model] and `seed` are for
-        families that draw h_0. Errors: InputError; DepthError for a depth that the loop refuses.
+        families that draw h_0. `token_type_ids` [batch, pos] marks with 1 a prefix that attends both ways, in a
+        model with `prefix_lm`. Errors: InputError; DepthError for a depth that the loop refuses.
         """
         tokens, attention_mask = self.as_tokens(tokens, attention_mask)
         n_iters = self.depth(n_iters)
@@ -113,7 +115,9 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         with self.lock:
             self.check_asked(n_iters)
             self.clock.n_iters, self.clock.iteration = n_iters, 0
-            context = make_context(self.cfg, tokens, attention_mask, past, self.dtype, n_iters)
+            context = make_context(
+                self.cfg, tokens, attention_mask, past, self.dtype, n_iters, token_type_ids
+            )
             x = self.embed(tokens)
             if self.pos_embed is not None:
                 x = x + self.pos_embed(context.positions)
@@ -141,6 +145,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         attention_mask: Tensor | None = None,
         initial_state: Tensor | None = None,
         seed: int | None = None,
+        token_type_ids: Tensor | None = None,
         loss_per_token: bool = False,
     ) -> Any:
         """begin, `n_iters` steps, readout of tokens [batch, pos] or text.
@@ -157,6 +162,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
                 attention_mask=attention_mask,
                 initial_state=initial_state,
                 seed=seed,
+                token_type_ids=token_type_ids,
             )
             for _ in range(state.n_iters):
                 state = self._step(state)

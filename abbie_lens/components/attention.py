@@ -31,6 +31,9 @@ class Attention(nn.Module):
         self.qk_norm, self.adjacent = cfg.qk_norm, cfg.rotary_adjacent_pairs
         if self.qk_norm == "learned":
             self.q_norm, self.k_norm = (RMSNorm(self.d_head, cfg.eps) for _ in range(2))
+        if self.qk_norm == "learned_joint":
+            widths = self.n_heads * self.d_head, self.n_kv * self.d_head
+            self.q_norm, self.k_norm = (RMSNorm(width, cfg.eps) for width in widths)
         self.value_embed: ValueEmbedding | None = None
         """Set by the model in the blocks that have value embeddings."""
         self.gate_proj = None
@@ -54,6 +57,8 @@ class Attention(nn.Module):
         v = self.hook_v(v if self.value_embed is None else v + self.value_embed(x, context))
         if self.qk_norm == "learned":
             q, k = self.q_norm(q), self.k_norm(k)
+        if self.qk_norm == "learned_joint":
+            q, k = self.q_norm(q.flatten(2)).view_as(q), self.k_norm(k.flatten(2)).view_as(k)
         rotary = context.rotary
         if rotary is not None:
             q, k = (rotate(t, rotary, self.adjacent) for t in (q, k))

@@ -3,6 +3,7 @@
 pre               x <- x + attn(ln1(x)),            x <- x + mlp(ln2(x))
 sandwich_stream   x <- ln1_post(x + attn(ln1(x))),  x <- ln2_post(x + mlp(ln2(x)))   (arXiv 2502.05171)
 sandwich_branch   x <- x + ln1_post(attn(ln1(x))),  x <- x + ln2_post(mlp(ln2(x)))   (arXiv 2510.25741)
+post_branch       x <- x + ln1_post(attn(x)),       x <- x + ln2_post(mlp(x))        (arXiv 2501.00656)
 parallel          x <- x + attn(ln1(x)) + mlp(ln2(x))                                (GPT-NeoX)
 
 The + of each line is `join`, which a loop family may replace.
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from abbie_lens.components.attention import Attention
 from abbie_lens.components.mlp import MLP
-from abbie_lens.components.norm import make_norm
+from abbie_lens.components.norm import NoNorm, make_norm
 from abbie_lens.config import LoopedConfig
 from abbie_lens.context import Context, Slot
 from abbie_lens.hooks.points import Site
@@ -32,13 +33,14 @@ class Block(nn.Module):
     def __init__(self, cfg: LoopedConfig) -> None:
         super().__init__()
         norm = lambda: make_norm(cfg.normalization_type, cfg.d_model, cfg.eps)  # noqa: E731
-        sandwich = cfg.norm_placement != "pre"
+        before = NoNorm if cfg.norm_placement == "post_branch" else norm
+        after = cfg.norm_placement != "pre"
         self.norms_stream = cfg.norm_placement == "sandwich_stream"
         self.parallel = cfg.parallel_attn_mlp
-        self.ln1, self.attn = norm(), Attention(cfg)
-        self.ln1_post = norm() if sandwich else None
-        self.ln2, self.mlp = norm(), MLP(cfg)
-        self.ln2_post = norm() if sandwich else None
+        self.ln1, self.attn = before(), Attention(cfg)
+        self.ln1_post = norm() if after else None
+        self.ln2, self.mlp = before(), MLP(cfg)
+        self.ln2_post = norm() if after else None
         self.hook_resid_pre, self.hook_resid_post = Site(), Site()
         if not self.parallel:
             self.hook_resid_mid = Site()

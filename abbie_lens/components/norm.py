@@ -66,6 +66,14 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
+class NoNorm(nn.Identity):
+    """x, where a block has no norm; no site."""
+
+    def plain(self, x: Tensor) -> Tensor:
+        """x."""
+        return x
+
+
 def make_norm(kind: str, width: int, eps: float) -> RMSNorm | LayerNorm:
     """The norm named by `LoopedConfig.normalization_type`."""
     return LayerNorm(width, eps) if kind == "LN" else RMSNorm(width, eps, learned=kind == "RMS")

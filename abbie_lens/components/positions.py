@@ -2,10 +2,15 @@
 
 Half-split: pair i is channels i and i + width/2. Adjacent: channels 2i and 2i + 1. Channels beyond the first
 `rotary_dim` do not turn.
+
+NTK by parts: the n turns of a pair over the original context say how much of its speed w it keeps,
+    w' = s w + (1 - s) w / factor,   s = clip((n - low) / (high - low), 0, 1)
+Source: the rope scaling `llama3` of transformers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,10 +33,20 @@ def rotary_table(
     frequency = cfg.rotary_base ** (
         -torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
     )
+    if cfg.use_NTK_by_parts_rope:
+        frequency = _by_parts(cfg, frequency)
     angle = positions[..., None].float() * frequency
     angle = angle.repeat_interleave(2, -1) if cfg.rotary_adjacent_pairs else angle.repeat(1, 1, 2)
     angle = angle[:, :, None, :]
     return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def _by_parts(cfg: LoopedConfig, frequency: Tensor) -> Tensor:
+    """[pair] radians per position, slowed where a pair turns seldom over the original context."""
+    low, high = cfg.NTK_by_parts_low_freq_factor, cfg.NTK_by_parts_high_freq_factor
+    turns = cfg.NTK_original_ctx_len * frequency / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / cfg.NTK_by_parts_factor
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor], adjacent: bool = False) -> Tensor:

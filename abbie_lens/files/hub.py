@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, get_safetensors_metadata, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
     LocalEntryNotFoundError,
+    NotASafetensorsRepoError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -17,7 +20,7 @@ from huggingface_hub.errors import (
 
 from abbie_lens.errors import CheckpointError
 from abbie_lens.files.layout import MODEL_FILES
-from abbie_lens.files.weights import INDEX
+from abbie_lens.files.weights import CONVERT, INDEX
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # never a pickled file, whatever the repository offers
@@ -34,10 +37,40 @@ def fetch(repo_id: str, revision: str | None = None, token: str | None = None) -
 
     Errors: CheckpointError if it doesn't exist, is closed to this account, or can't be reached.
     """
-    try:
+    with _explained(repo_id, revision):
         return Path(
             snapshot_download(repo_id, revision=revision, token=token, allow_patterns=FETCHED)
         )
+
+
+def fetch_small(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:
+    """Folder with config and tokenizer alone. Errors: as `fetch`."""
+    small = [name for name in MODEL_FILES if not name.endswith(".safetensors")]
+    with _explained(repo_id, revision):
+        return Path(
+            snapshot_download(repo_id, revision=revision, token=token, allow_patterns=small)
+        )
+
+
+def headers(
+    repo_id: str, revision: str | None = None, token: str | None = None
+) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Shapes by name of all weights, and their bytes, from the headers of the files alone. Errors: as `fetch`."""
+    with _explained(repo_id, revision):
+        try:
+            files = get_safetensors_metadata(repo_id, revision=revision, token=token)
+        except NotASafetensorsRepoError as error:
+            raise CheckpointError(f"{repo_id}: has no .safetensors weights. {CONVERT}") from error
+    tensors = [t for file in files.files_metadata.values() for t in file.tensors.items()]
+    size = sum(info.data_offsets[1] - info.data_offsets[0] for _, info in tensors)
+    return {name: tuple(info.shape) for name, info in tensors}, size
+
+
+@contextmanager
+def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
+    """The hub's errors as ours."""
+    try:
+        yield
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         reason = "the hub can't be reached, or HF_HUB_OFFLINE is set, and it isn't in the hub cache"
         raise CheckpointError(f"{repo_id}: not on this machine: {reason}.") from error

@@ -48,7 +48,7 @@ def read_config(folder: Path) -> tuple[LoopedConfig, str | None]:
     or one that contradicts itself.
     """
     file = folder / CONFIG
-    plain = _read_json(file)
+    plain = read_json(file)
     model_type, version = plain.pop("model_type", None), plain.pop("format_version", None)
     if model_type != MODEL_TYPE:
         raise CheckpointError(
@@ -67,7 +67,8 @@ def read_config(folder: Path) -> tuple[LoopedConfig, str | None]:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a config file. Errors: CheckpointError if it is missing or holds no object."""
     if not file.is_file():
         pickled = sorted(f.name for f in file.parent.glob("*") if f.suffix in PICKLED)
         hint = f" It has {', '.join(pickled)}: pickled files are never read." if pickled else ""

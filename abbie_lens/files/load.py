@@ -18,6 +18,7 @@ from abbie_lens.files.foreign import read_foreign
 from abbie_lens.files.keymap import KeyMap
 from abbie_lens.files.layout import CONFIG
 from abbie_lens.files.pretrained import read_model
+from abbie_lens.files.published import is_published, read_published
 from abbie_lens.model import HookedLoopedTransformer
 
 
@@ -35,6 +36,8 @@ def load(
 ) -> HookedLoopedTransformer:
     """The model called `name_or_path`: a bundled one, a folder, or a hub id, tried in this order.
 
+    A folder or id may hold one of the published formats in `abbie_lens.files.formats`, read into our own loops;
+    `model.load_report` then says what became of each tensor.
     `device` None or "auto" takes cuda, then mps, then cpu; `dtype` None the one it was saved from.
     With `key_map` (see `abbie_lens.files.keymap`) the path is a safetensors file or folder of another
     program, `config` its shape, and `model.load_report` says what was mapped, missing and unused;
@@ -54,6 +57,9 @@ def load(
             f"{path}: is a file. A saved model is a folder; weights of another program need key_map=."
         )
     given = path == Path(name_or_path).expanduser()
+    if is_published(path):
+        name = path.resolve().name if given else str(name_or_path)
+        return read_published(HookedLoopedTransformer, path, at, precision, name)
     return read_model(
         HookedLoopedTransformer, path, at, precision, None if given else str(name_or_path)
     )

@@ -16,7 +16,8 @@ INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONVERT = (
     "Convert it once, where you trust it: "
-    "safetensors.torch.save_file(torch.load(old, weights_only=True), new)"
+    "tensors = torch.load(old, weights_only=True); "
+    "safetensors.torch.save_file({k: t.clone() for k, t in tensors.items()}, new)"
 )
 
 

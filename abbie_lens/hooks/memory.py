@@ -38,6 +38,27 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
     return batch * pos * per_token
 
 
+def site_shape(cfg: LoopedConfig, name: str, batch: int, pos: int) -> tuple[int, ...]:
+    """Shape of one row of a site, where all tokens are in it."""
+    last = name.rpartition(".")[2]
+    if last in ("hook_attn_scores", "hook_pattern"):
+        return (batch, cfg.n_heads, pos, pos)
+    width = site_elements(cfg, name, batch, pos) // (batch * pos)
+    if last in ("hook_q", "hook_rot_q", "hook_z", "hook_k", "hook_rot_k", "hook_v"):
+        return (batch, pos, width // cfg.head_width, cfg.head_width)
+    return (batch, pos, width)
+
+
+def require_weights_fit(needed: int, weights: int) -> None:
+    """Errors: InputError where loading takes more memory than is free, before anything is read."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"loading needs {needed / 2**30:.1f} GiB, {weights / 2**30:.1f} GiB of it for the model, and "
+            f'{free / 2**30:.1f} GiB are free; dtype="bfloat16" halves a float32 model.'
+        )
+
+
 def capture_bytes(
     cfg: LoopedConfig, rows: Iterable[tuple[str, int]], batch: int, pos: int, dtype: torch.dtype
 ) -> int:

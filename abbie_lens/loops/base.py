@@ -196,7 +196,8 @@ def require(ok: bool, name: str, value: object, allowed: object) -> None:
 
 
 def require_no_value_embeddings(cfg: LoopedConfig, why: str) -> None:
-    """Errors: ConfigError where a loop whose Body reads other rows than the tokens' is given value embeddings."""
+    """Errors: ConfigError where a loop whose Body reads other rows than the tokens' is given value embeddings or a prefix."""
+    require(not cfg.prefix_lm, "prefix_lm", cfg.prefix_lm, f"false: {why}")
     kind = cfg.value_embeddings
     require(kind == "none", "value_embeddings", kind, f"'none': {why}")
 

@@ -14,8 +14,7 @@ outer cycle k; those of H's blocks have the rows k.
 In training the last inner cycles alone carry gradient, `backprop_cycles` of every outer cycle of the planned r, the list
 filled up from the left with 1; so does a Jacobian taken then. In eval mode all carry it.
 
-Source: HrmText of transformers 5.23 for all of this. Causal attention only: its block of prompt tokens that attend both
-ways is left out. How z_0 = h_0 would be read out is not said there (our choice: as every other z_k).
+Source: HrmText of transformers 5.23 for all of this. Prompt tokens that attend both ways are the model's `prefix_lm`. How z_0 = h_0 would be read out is not said there (our choice: as every other z_k).
 """
 
 from __future__ import annotations

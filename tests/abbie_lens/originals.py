@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from abbie_lens import HookedLoopedTransformer
+
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 """The originals' float32 is within 5e-5 of float64."""
 
@@ -40,12 +42,9 @@ class Original:
         """[batch, pos] token ids."""
         return torch.tensor(self.inputs["input_ids"])
 
-    def stack(self, theirs: str, ours: str, names: dict[str, str]) -> dict[str, Tensor]:
-        """The weights `theirs`.BLOCK.NAME as `ours`.BLOCK.NAME, for every block there is."""
-        found = {}
-        for key, tensor in self.weights.items():
-            if key.startswith(f"{theirs}."):
-                block, _, name = key.removeprefix(f"{theirs}.").partition(".")
-                if name in names:
-                    found[f"{ours}.{block}.{names[name]}"] = tensor
-        return found
+
+def variant(model: HookedLoopedTransformer, **changes: Any) -> HookedLoopedTransformer:
+    """The same weights in a model of another config."""
+    made = HookedLoopedTransformer(model.cfg.replace(**changes)).eval()
+    made.load_state_dict(model.state_dict())
+    return made

@@ -3,18 +3,12 @@
 import pytest
 import torch
 
-from abbie_lens import HookedLoopedTransformer, LoopedConfig
+from abbie_lens import load
+from abbie_lens.errors import InputError
 from abbie_lens.loops import HRM
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
-from tests.abbie_lens.originals import CLOSE, Original
-
-NAMES = {
-    "attn.gqkv_proj.weight": ("attn.gate_proj", "attn.q_proj", "attn.k_proj", "attn.v_proj"),
-    "attn.o_proj.weight": ("attn.o_proj",),
-    "mlp.gate_up_proj.weight": ("mlp.gate_proj", "mlp.in_proj"),
-    "mlp.down_proj.weight": ("mlp.out_proj",),
-}
+from tests.abbie_lens.originals import CLOSE, Original, variant
 
 
 @pytest.fixture(scope="module")
@@ -22,59 +16,11 @@ def original(shared_fixtures):
     return Original.read(shared_fixtures / "hrm_text")
 
 
-def config(theirs, **loop):
-    """Our config of one of theirs."""
-    cycles = {"low_cycles": theirs["L_cycles"], "backprop_cycles": tuple(theirs["L_bp_cycles"])}
-    depth = theirs["num_layers_per_stack"]
-    return LoopedConfig(
-        d_model=theirs["hidden_size"],
-        n_heads=theirs["num_attention_heads"],
-        d_head=theirs["head_dim"],
-        d_mlp=theirs["intermediate_size"],
-        d_vocab=theirs["vocab_size"],
-        n_ctx=theirs["max_position_embeddings"],
-        n_head_blocks=0,
-        n_body_blocks=2 * depth,
-        n_tail_blocks=0,
-        n_iters=theirs["H_cycles"],
-        normalization_type="RMSPre",
-        attention_gate=True,
-        rotary_base=theirs["rope_parameters"]["rope_theta"],
-        eps=theirs["rms_norm_eps"],
-        embed_scale=theirs["embedding_scale"],
-        tie_word_embeddings=theirs["tie_word_embeddings"],
-        loop=HRM(**(cycles | loop)),
-    )
-
-
-def weights(theirs, depth):
-    """Their tensors under our names; every one is used."""
-    ours = {
-        "embed.weight": theirs["model.embed_tokens.weight"],
-        "unembed.weight": theirs["lm_head.weight"],
-        "loop.low_init.weight": theirs["model.z_L_init"],
-    }
-    used = {"model.embed_tokens.weight", "lm_head.weight", "model.z_L_init"}
-    for stack, first in (("L", 0), ("H", depth)):
-        for layer in range(depth):
-            for name, parts in NAMES.items():
-                key = f"model.{stack}_module.layers.{layer}.{name}"
-                used.add(key)
-                for part, tensor in zip(parts, theirs[key].chunk(len(parts)), strict=True):
-                    ours[f"body.{first + layer}.{part}.weight"] = tensor
-    assert used == theirs.keys()
-    return ours
-
-
 @pytest.fixture(scope="module")
-def build(original):
-    def make(low_cycles):
-        cfg = config(original.config, low_cycles=low_cycles, backprop_cycles=(1,))
-        model = HookedLoopedTransformer(cfg).eval()
-        model.load_state_dict(weights(original.weights, original.config["num_layers_per_stack"]))
-        return model
-
-    return make
+def build(shared_fixtures):
+    """`build(low_cycles)`: the model with another number of inner cycles."""
+    model = load(shared_fixtures / "hrm_text", device="cpu")
+    return lambda low: variant(model, loop=HRM(low_cycles=low, backprop_cycles=(1,)))
 
 
 @torch.no_grad()
@@ -103,7 +49,28 @@ def test_logits_are_the_originals(original, build, outer, inner):
     torch.testing.assert_close(torch.cat(pieces, 1), expected, **CLOSE)
 
 
-def test_logits_and_gradients_are_those_of_transformers():
+@torch.no_grad()
+def test_a_prefix_attends_both_ways(original, build):
+    model, want = build(3), original.expected
+    types = torch.tensor(original.inputs["token_type_ids"])
+    logits, cache = model.run_with_cache(original.tokens, n_iters=2, token_type_ids=types)
+    torch.testing.assert_close(logits, want["logits_prefix"], **CLOSE)
+    low = cache["loop.hook_low_state"].unflatten(0, (2, 3))
+    torch.testing.assert_close(low, want["z_L_prefix"], **CLOSE)
+    torch.testing.assert_close(cache["loop.hook_state"][1:], want["z_H_prefix"], **CLOSE)
+    assert (logits - want["logits_H2_L3"]).abs().max() > 0.1
+    padded = torch.cat([torch.zeros(2, 2, dtype=torch.long), original.tokens], dim=1)
+    mask = torch.cat([torch.zeros(2, 2), torch.ones(2, 10)], dim=1)
+    more = torch.cat([torch.ones(2, 2, dtype=torch.long), types], dim=1)
+    left = model(padded, attention_mask=mask, token_type_ids=more)[:, 2:]
+    torch.testing.assert_close(left, want["logits_prefix"], **CLOSE)
+    with pytest.raises(InputError, match="token_type_ids: shape"):
+        model(original.tokens, token_type_ids=types[:, 1:])
+    with pytest.raises(InputError, match="attends causally"):
+        variant(model, prefix_lm=False)(original.tokens, token_type_ids=types)
+
+
+def test_logits_and_gradients_are_those_of_transformers(tmp_path):
     """At three outer and two inner cycles, where the list of cycles with gradient is filled up from the left."""
     from transformers import HrmTextConfig, HrmTextForCausalLM
 
@@ -114,11 +81,8 @@ def test_logits_and_gradients_are_those_of_transformers():
     )  # fmt: skip
     torch.manual_seed(0)
     theirs = HrmTextForCausalLM(HrmTextConfig(**sizes)).train()
-    cfg = config(
-        {**sizes, "num_layers_per_stack": 1, "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
-         "rope_parameters": {"rope_theta": 10000.0}}
-    )  # fmt: skip
-    model = HookedLoopedTransformer(cfg).train()
+    theirs.save_pretrained(tmp_path)
+    model = load(tmp_path, device="cpu").train()
     names = {
         "self_attn.gate_proj": "attn.gate_proj", "self_attn.q_proj": "attn.q_proj",
         "self_attn.k_proj": "attn.k_proj", "self_attn.v_proj": "attn.v_proj",
@@ -131,7 +95,6 @@ def test_logits_and_gradients_are_those_of_transformers():
             pairs[f"model.{stack}_module.layers.0.{name}.weight"] = f"body.{block}.{ours}.weight"
     found = dict(theirs.named_parameters())
     assert found.keys() == pairs.keys() | {"model.z_L_init"}
-    model.load_state_dict({ours: found[name] for name, ours in pairs.items()}, strict=False)
     tokens = torch.randint(0, 64, (2, 12), generator=torch.Generator().manual_seed(3))
 
     theirs(tokens, labels=tokens, use_cache=False).loss.backward()

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import Huginn
+from abbie_lens import load
 from tests.abbie_lens.families import walk
-from tests.abbie_lens.key_tables import fill, raven, translate
 from tests.abbie_lens.originals import CLOSE, Original
 
 
@@ -16,33 +14,8 @@ def original(shared_fixtures):
 
 
 @pytest.fixture(scope="module")
-def model(original):
-    c = original.config
-    cfg = LoopedConfig(
-        d_model=c["n_embd"],
-        n_heads=c["n_heads"],
-        n_key_value_heads=c["num_key_value_heads"],
-        d_mlp=c["intermediate_size"],
-        d_vocab=c["padded_vocab_size"],
-        n_ctx=c["block_size"],
-        n_head_blocks=c["n_layers_in_prelude"],
-        n_body_blocks=c["n_layers_in_recurrent_block"],
-        n_tail_blocks=c["n_layers_in_coda"],
-        n_iters=c["mean_recurrence"],
-        norm_placement="sandwich_stream",
-        use_qk_bias=c["qk_bias"],
-        rotary_base=c["rope_base"],
-        rotary_adjacent_pairs=True,
-        tie_word_embeddings=c["tie_embeddings"],
-        embed_scale=c["init_values"]["embed_scale"],
-        eps=c["norm_eps"],
-        loop=Huginn(),
-    )
-    norms = ("ln1", "ln1_post", "ln2", "ln2_post")
-    table = {**raven(cfg.n_heads, cfg.kv_heads, cfg.head_width, norms), "freqs_cis": None}
-    model = HookedLoopedTransformer(cfg).eval()
-    fill(model, translate(original.weights, table))
-    return model
+def model(shared_fixtures):
+    return load(shared_fixtures / "huginn", device="cpu")
 
 
 @torch.no_grad()

@@ -3,35 +3,13 @@
 import pytest
 import torch
 
-from abbie_lens import HookedLoopedTransformer, LoopedConfig
-from abbie_lens.loops import Ouro
+from abbie_lens import load
 from abbie_lens.loops.shared.gate import exit_distribution, expected
 from abbie_lens.losses import next_token_nll
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
 from tests.abbie_lens.families import walk
 from tests.abbie_lens.originals import CLOSE, Original
-
-BLOCK = {
-    "self_attn.q_proj.weight": "attn.q_proj.weight",
-    "self_attn.k_proj.weight": "attn.k_proj.weight",
-    "self_attn.v_proj.weight": "attn.v_proj.weight",
-    "self_attn.o_proj.weight": "attn.o_proj.weight",
-    "mlp.gate_proj.weight": "mlp.gate_proj.weight",
-    "mlp.up_proj.weight": "mlp.in_proj.weight",
-    "mlp.down_proj.weight": "mlp.out_proj.weight",
-    "input_layernorm.weight": "ln1.weight",
-    "input_layernorm_2.weight": "ln1_post.weight",
-    "post_attention_layernorm.weight": "ln2.weight",
-    "post_attention_layernorm_2.weight": "ln2_post.weight",
-}
-REST = {
-    "model.embed_tokens.weight": "embed.weight",
-    "model.norm.weight": "ln_final.weight",
-    "model.early_exit_gate.weight": "loop.gate.weight",
-    "model.early_exit_gate.bias": "loop.gate.bias",
-    "lm_head.weight": "unembed.weight",
-}
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +18,8 @@ def original(shared_fixtures):
 
 
 @pytest.fixture(scope="module")
-def model(original):
-    config = original.config
-    cfg = LoopedConfig(
-        d_model=config["hidden_size"], n_heads=config["num_attention_heads"],
-        n_key_value_heads=config["num_key_value_heads"], d_mlp=config["intermediate_size"],
-        d_vocab=config["vocab_size"], n_ctx=config["max_position_embeddings"],
-        n_head_blocks=0, n_body_blocks=config["num_hidden_layers"], n_tail_blocks=0,
-        n_iters=config["total_ut_steps"], loop=Ouro(), norm_placement="sandwich_branch",
-        rotary_base=config["rope_theta"], eps=config["rms_norm_eps"],
-        act_fn=config["hidden_act"], tie_word_embeddings=config["tie_word_embeddings"],
-    )  # fmt: skip
-    ours = original.stack("model.layers", "body", BLOCK)
-    ours |= {REST[key]: tensor for key, tensor in original.weights.items() if key in REST}
-    assert len(ours) == len(original.weights), "every stored parameter is used"
-    built = HookedLoopedTransformer(cfg).eval()
-    built.load_state_dict(ours)
-    return built
+def model(shared_fixtures):
+    return load(shared_fixtures / "ouro", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -3,40 +3,11 @@
 import pytest
 import torch
 
-from abbie_lens import HookedLoopedTransformer, LoopedConfig
+from abbie_lens import load
 from abbie_lens.errors import InputError
 from abbie_lens.loops import Parcae
 from tests.abbie_lens.families import walk
-from tests.abbie_lens.key_tables import fill, translate
 from tests.abbie_lens.originals import CLOSE, Original
-
-BLOCK = r"transformer\.(prelude|core_block|coda)\.(\d+)\."
-TABLE = {
-    **{BLOCK + rf"attn\.c_{n}\.weight": rf"\1.\2.attn.{n}_proj.weight" for n in "qkv"},
-    BLOCK + r"attn\.c_proj\.weight": r"\1.\2.attn.o_proj.weight",
-    BLOCK + r"attn\.ve_gate\.weight": r"\1.\2.attn.value_embed.gate.weight",
-    BLOCK + r"mlp\.fc\.weight": r"\1.\2.mlp.in_proj.weight",
-    # Theirs halves the squared activation; here the projection after it does.
-    BLOCK + r"mlp\.proj\.weight": lambda m, w: {f"{STAGE[m[1]]}.{m[2]}.mlp.out_proj.weight": w / 2},
-    BLOCK + r"norm_([12])\.weight": r"\1.\2.ln\3.weight",
-    r"value_embeds\.(\d+)\.weight": lambda m, w: {
-        f"{stage_of(int(m[1]))}.attn.value_embed.weight": w
-    },
-    r"transformer\.adapter\.B": "loop.injection.B.weight",
-    r"transformer\.adapter\.(A_log|dt_bias)": r"loop.injection.\1",
-    r"transformer\.C\.weight": "loop.readout.weight",
-    r"transformer\.ln_prelude\.weight": "loop.ln_input.weight",
-    r"transformer\.ln_f\.weight": "ln_final.weight",
-    r"transformer\.wte\.weight": "embed.weight",
-    r"lm_head\.weight": "unembed.weight",
-    "freqs_cis": None,
-}
-STAGE = {"prelude": "head", "core_block": "body", "coda": "tail"}
-
-
-def stage_of(number):
-    """Stage and block of a number counted over 2 + 2 + 2 blocks."""
-    return f"{('head', 'body', 'tail')[number // 2]}.{number % 2}"
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +16,8 @@ def original(shared_fixtures):
 
 
 @pytest.fixture(scope="module")
-def model(original):
-    c = original.config
-    cfg = LoopedConfig(
-        d_model=c["n_embd"],
-        n_heads=c["num_attention_heads"],
-        n_key_value_heads=c["num_key_value_heads"],
-        d_mlp=c["intermediate_size"],
-        d_vocab=c["padded_vocab_size"],
-        n_ctx=c["block_size"],
-        n_head_blocks=c["n_layers_in_prelude"],
-        n_body_blocks=c["n_layers_in_recurrent_block"],
-        n_tail_blocks=c["n_layers_in_coda"],
-        n_iters=c["mean_recurrence"],
-        act_fn="relu2",
-        gated_mlp=False,
-        qk_norm="after_rotary" if c["qk_norm"] else "none",
-        rotary_base=c["rope_settings"]["rope_base"],
-        rotary_adjacent_pairs=True,
-        value_embeddings="alternate",
-        tie_word_embeddings=c["tie_embeddings"],
-        eps=c["norm_eps"],
-        loop=Parcae(input_norm=c["prelude_norm"]),
-    )
-    model = HookedLoopedTransformer(cfg).eval()
-    fill(model, translate(original.weights, TABLE))
-    return model
+def model(shared_fixtures):
+    return load(shared_fixtures / "parcae", device="cpu")
 
 
 def test_the_preset_is_the_published_shape(model, original):

@@ -1,26 +1,13 @@
 """PonderLM against the published code: a tiny model in its format, pass by pass."""
 
-import dataclasses
-import re
-
 import pytest
 import torch
 
-from abbie_lens import HookedLoopedTransformer, LoopedConfig
+from abbie_lens import load
 from abbie_lens.loops import Ponder
 from abbie_lens.losses import next_token_nll
 from tests.abbie_lens.families import walk
-from tests.abbie_lens.key_tables import fill, translate
-from tests.abbie_lens.originals import CLOSE, Original
-
-LAYER = r"gpt_neox\.layers\.(\d+)\."
-PARTS = {
-    "input_layernorm": "ln1",
-    "post_attention_layernorm": "ln2",
-    r"attention\.dense": "attn.o_proj",
-    r"mlp\.dense_h_to_4h": "mlp.in_proj",
-    r"mlp\.dense_4h_to_h": "mlp.out_proj",
-}
+from tests.abbie_lens.originals import CLOSE, Original, variant
 
 
 @pytest.fixture(scope="module")
@@ -28,65 +15,11 @@ def original(shared_fixtures):
     return Original.read(shared_fixtures / "pondering_pythia")
 
 
-def interleaved(n_heads):
-    """Theirs hold a head's q, k and v under each other, head by head."""
-
-    def place(match: re.Match[str], tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-        block, kind = match.groups()
-        parts = tensor.unflatten(0, (n_heads, 3, -1)).unbind(1)
-        return {
-            f"body.{block}.attn.{n}_proj.{kind}": part.flatten(0, 1)
-            for n, part in zip("qkv", parts, strict=True)
-        }
-
-    return place
-
-
 @pytest.fixture(scope="module")
-def made(original):
+def made(shared_fixtures):
     """`made(**changes)`: the model with other settings of its config."""
-    c = original.config
-    cfg = LoopedConfig(
-        d_model=c["hidden_size"],
-        n_heads=c["num_attention_heads"],
-        d_mlp=c["intermediate_size"],
-        d_vocab=c["vocab_size"],
-        n_ctx=c["max_position_embeddings"],
-        n_head_blocks=0,
-        n_body_blocks=c["num_hidden_layers"],
-        n_tail_blocks=0,
-        n_iters=c["pondering_steps"],
-        act_fn=c["hidden_act"],
-        gated_mlp=False,
-        normalization_type="LN",
-        eps=c["layer_norm_eps"],
-        parallel_attn_mlp=c["use_parallel_residual"],
-        rotary_dim=int(c["rotary_pct"] * c["hidden_size"] / c["num_attention_heads"]),
-        rotary_base=c["rotary_emb_base"],
-        use_bias=c["attention_bias"],
-        tie_word_embeddings=c["tie_word_embeddings"],
-        embed_scale=c["hidden_size"] ** 0.5,
-        loop=Ponder(first_scale="planned" if c["mutiply_pondering_steps"] else "one"),
-    )
-    table = {
-        **{
-            LAYER + theirs + r"\.(weight|bias)": rf"body.\1.{ours}.\2"
-            for theirs, ours in PARTS.items()
-        },
-        LAYER + r"attention\.query_key_value\.(weight|bias)": interleaved(cfg.n_heads),
-        r"gpt_neox\.embed_in\.weight": "embed.weight",
-        r"embed_out\.weight": "unembed.weight",
-        r"gpt_neox\.final_layer_norm\.(weight|bias)": r"ln_final.\1",
-        r"adapter\.weight": None,
-    }
-    ours = translate(original.weights, table)
-
-    def make(**changes):
-        model = HookedLoopedTransformer(dataclasses.replace(cfg, **changes)).eval()
-        fill(model, ours)
-        return model
-
-    return make
+    model = load(shared_fixtures / "pondering_pythia", device="cpu")
+    return lambda **changes: variant(model, **changes)
 
 
 @pytest.mark.parametrize("first_scale", ["planned", "trained"])

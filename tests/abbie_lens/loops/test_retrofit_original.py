@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from abbie_lens import HookedLoopedTransformer, LoopedConfig
+from abbie_lens import load
 from abbie_lens.loops import Retrofit
 from tests.abbie_lens.families import walk
-from tests.abbie_lens.key_tables import fill, raven, translate
 from tests.abbie_lens.originals import CLOSE, Original
 
 
@@ -16,32 +15,8 @@ def original(shared_fixtures):
 
 
 @pytest.fixture(scope="module")
-def model(original):
-    c = original.config
-    cfg = LoopedConfig(
-        d_model=c["n_embd"],
-        n_heads=c["n_heads"],
-        n_key_value_heads=c["num_key_value_heads"],
-        d_mlp=c["intermediate_size"],
-        d_vocab=c["vocab_size"],
-        n_ctx=c["max_position_embeddings"],
-        n_head_blocks=c["n_layers_in_prelude"],
-        n_body_blocks=c["n_layers_in_recurrent_block"],
-        n_tail_blocks=c["n_layers_in_coda"],
-        n_iters=c["mean_recurrence"],
-        rotary_base=c["rope_theta"],
-        tie_word_embeddings=c["tie_embeddings"],
-        embed_scale=c["init_values"]["embed_scale"],
-        eps=c["norm_eps"],
-        loop=Retrofit(init_scale=c["init_values"]["std"] / (2 / 5) ** 0.5),
-    )
-    table = {
-        **raven(cfg.n_heads, cfg.kv_heads, cfg.head_width, ("ln1", "ln2")),
-        r"lm_head\.weight": "unembed.weight",
-    }
-    model = HookedLoopedTransformer(cfg).eval()
-    fill(model, translate(original.weights, table))
-    return model
+def model(shared_fixtures):
+    return load(shared_fixtures / "retrofit_llama", device="cpu")
 
 
 @torch.no_grad()

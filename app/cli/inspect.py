@@ -1,0 +1,69 @@
+"""`abbie-lens inspect`: what a model is and what memory it needs, before any weight is read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from abbie_lens.files.inspect import Inspection
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Bundled name, folder or hub id.")],
+    n_iters: Annotated[
+        int | None, typer.Option("--n-iters", "-r", help="Depth of a run.  [the trained one]")
+    ] = None,
+    n_ctx: Annotated[
+        int | None, typer.Option(help="Tokens of a run.  [the model's context]")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Precision to load in.  [the model's]")] = None,
+    sites: Annotated[bool, typer.Option("--sites", help="List every site.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Print a model's format, split, depth, gate, tokenizer, sites, and the memory that it needs."""
+    from abbie_lens.files.inspect import inspect
+
+    seen = inspect(model, n_iters=n_iters, n_ctx=n_ctx, dtype=dtype)
+    if json_output:
+        typer.echo(json.dumps(_plain(seen)))
+        return
+    cfg = seen.cfg
+    lines = {
+        "format": seen.format,
+        "loop": f"{cfg.loop.label}, trained at r = {cfg.n_iters} {cfg.loop.counts}",
+        "blocks": f"Head {cfg.n_head_blocks}, Body {cfg.n_body_blocks}, Tail {cfg.n_tail_blocks}",
+        "width": f"{cfg.d_model}, {cfg.n_heads} x {cfg.d_head} heads ({cfg.kv_heads} of keys), MLP {cfg.d_mlp}",
+        "gate": "learned" if seen.gate else "none",
+        "tokenizer": "none, token ids only"
+        if seen.tokenizer is None
+        else f"{seen.tokenizer} tokens",
+        "vocabulary": f"{cfg.d_vocab}, context {cfg.n_ctx}",
+        "parameters": f"{seen.n_params:,}",
+        "weights": f"{_size(seen.weight_bytes)} in {cfg.dtype}, {_size(seen.load_bytes)} while loading",
+        f"r = {seen.n_iters}, {seen.n_ctx} tokens": (
+            f"states {_size(seen.states_bytes)}, every site {_size(seen.capture_bytes)}"
+        ),
+    }
+    typer.echo(seen.name)
+    for name, said in lines.items():
+        typer.echo(f"  {name:<22} {said}")
+    typer.echo(f"  {'sites':<22} {len(seen.sites)}" + ("" if sites else ", --sites lists them"))
+    for site, rows, shape in seen.sites if sites else ():
+        typer.echo(f"    {site:<40} {f'{rows} x ' if rows else ''}{list(shape)}")
+
+
+def _plain(seen: Inspection) -> dict[str, object]:
+    sites = {name: {"rows": rows, "shape": list(shape)} for name, rows, shape in seen.sites}
+    return {
+        **{name: value for name, value in vars(seen).items() if name not in ("cfg", "sites")},
+        "load_bytes": seen.load_bytes,
+        "config": seen.cfg.to_dict(),
+        "sites": sites,
+    }
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.2f} MiB"
