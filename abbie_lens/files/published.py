@@ -129,8 +129,10 @@ def _placed(
     placed: dict[str, Tensor] = {}
     renamed: dict[str, tuple[str, ...]] = {}
     dropped = []
-    for key, tensor in tensors.items():
-        entry = it.entries.get(it.format.spelt(key))
+    found = [(key, tensor, it.entries.get(it.format.spelt(key))) for key, tensor in tensors.items()]
+    # The embedding before a copy of it, so that it is the copy that is called another tensor.
+    found.sort(key=lambda each: each[2] is not None and any(n in aliases for n in each[2].names))
+    for key, tensor, entry in found:
         if entry is None:
             dropped.append(key)
             continue

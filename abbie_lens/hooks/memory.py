@@ -35,7 +35,16 @@ def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
     }.get(last, cfg.d_model)
     if name == "unembed.hook_out":
         per_token = cfg.d_vocab
+    if (heads := _normed_heads(cfg, name)) is not None:
+        joint = cfg.qk_norm == "learned_joint"
+        per_token = (1 if joint else heads) if last == "hook_scale" else heads * cfg.head_width
     return batch * pos * per_token
+
+
+def _normed_heads(cfg: LoopedConfig, name: str) -> int | None:
+    """Heads of the queries or keys whose norm the site is in; None for another site."""
+    part = name.split(".")[-2:-1]
+    return {"q_norm": cfg.n_heads, "k_norm": cfg.kv_heads}.get(part[0] if part else "")
 
 
 def site_shape(cfg: LoopedConfig, name: str, batch: int, pos: int) -> tuple[int, ...]:
@@ -46,6 +55,9 @@ def site_shape(cfg: LoopedConfig, name: str, batch: int, pos: int) -> tuple[int,
     width = site_elements(cfg, name, batch, pos) // (batch * pos)
     if last in ("hook_q", "hook_rot_q", "hook_z", "hook_k", "hook_rot_k", "hook_v"):
         return (batch, pos, width // cfg.head_width, cfg.head_width)
+    heads = _normed_heads(cfg, name)
+    if heads is not None and cfg.qk_norm != "learned_joint":
+        return (batch, pos, heads, width // heads)
     return (batch, pos, width)
 
 

@@ -69,12 +69,10 @@ class LoopusFormat(Format):
         fields.only("tie_word_embeddings", False)
         rank = stored[GATE_IN][0] if GATE_IN in stored else None
         usual = math.ceil(shape["d_model"] / 16)
+        for theirs, ours in STAGES.items():
+            shape[f"n_{ours}_blocks"] = len(fields.items(f"{theirs}_layer_indices"))
         return LoopedConfig(
             **shape,
-            **{
-                f"n_{ours}_blocks": len(fields.items(f"{theirs}_layer_indices"))
-                for theirs, ours in STAGES.items()
-            },
             n_iters=fields.integer("N"),
             qk_norm="learned" if normed else "none",
             tie_word_embeddings=False,

@@ -26,7 +26,7 @@ def blocks(cfg: LoopedConfig) -> Iterator[tuple[str, str]]:
             yield f"transformer.{theirs}.{b}", f"{ours}.{b}"
 
 
-def stage_sizes(fields: Fields) -> dict[str, int]:
+def stage_sizes(fields: Fields) -> dict[str, Any]:
     """Our fields of the numbers of blocks."""
     names = {"head": "prelude", "body": "recurrent_block", "tail": "coda"}
     return {

@@ -94,6 +94,6 @@ def llama_layer(theirs: str, ours: str, norms: Mapping[str, str]) -> Entries:
     return {f"{theirs}.{a}.weight": rows(f"{ours}.{b}.weight") for a, b in parts.items()}
 
 
-def tied(fields: Fields, name: str, default: Any = REQUIRED) -> dict[str, bool]:
+def tied(fields: Fields, name: str, default: Any = REQUIRED) -> dict[str, Any]:
     """Our field of whether the unembedding is the embedding."""
     return {"tie_word_embeddings": fields.flag(name, default)}

@@ -12,7 +12,7 @@ from abbie_lens.files.inspect import inspect
 from abbie_lens.hooks import memory
 
 
-@pytest.mark.parametrize("name", ["huginn", "hrm_text", "parcae", "pondering_pythia", "ouro"])
+@pytest.mark.parametrize("name", ["huginn", "hrm_text", "parcae", "pondering_pythia", "loopus"])
 @torch.no_grad()
 def test_it_says_what_a_run_then_holds(shared_fixtures, monkeypatch, name):
     folder = shared_fixtures / name
@@ -50,7 +50,7 @@ def test_a_load_that_cannot_fit_does_not_begin(shared_fixtures, monkeypatch):
 
     monkeypatch.setattr(memory.psutil, "virtual_memory", Nothing)
     monkeypatch.setattr(published, "read_tensors", None)
-    with pytest.raises(InputError, match="loading needs .* are free"):
+    with pytest.raises(InputError, match=r"loading needs .* are free"):
         load(shared_fixtures / "ouro")
 
 
