@@ -1,6 +1,7 @@
 """abbie-lens: a microscope for looped language models, with an iteration axis on every activation."""
 
 from abbie_lens import errors, zoo
+from abbie_lens.bridged import Loop, LoopedBridge
 from abbie_lens.config import LoopedConfig
 from abbie_lens.files.load import load
 from abbie_lens.hooks.cache import IterationCache
@@ -11,6 +12,8 @@ from abbie_lens.model import HookedLoopedTransformer
 __all__ = [
     "HookedLoopedTransformer",
     "IterationCache",
+    "Loop",
+    "LoopedBridge",
     "LoopedConfig",
     "ModelInfo",
     "errors",

@@ -10,6 +10,7 @@ from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled
 from probes.result import Result
+from probes.splits import Split, split
 from probes.task_depth import TaskDepth, task_depth
 from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
@@ -25,6 +26,7 @@ __all__ = [
     "Lens",
     "LinearProbes",
     "Result",
+    "Split",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
@@ -34,6 +36,7 @@ __all__ = [
     "halting",
     "lens",
     "linear",
+    "split",
     "task_depth",
     "trajectories",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,9 @@ from abbie_lens.files.pretrained import read_model
 from abbie_lens.files.published import is_published, read_published
 from abbie_lens.model import HookedLoopedTransformer
 
+if TYPE_CHECKING:
+    from abbie_lens.bridged import Loop
+
 
 def load(
     name_or_path: str | Path,
@@ -29,6 +32,7 @@ def load(
     key_map: KeyMap | None = None,
     *,
     config: LoopedConfig | Mapping[str, Any] | None = None,
+    loop: Loop | None = None,
     tokenizer: Any = None,
     strict: bool = True,
     revision: str | None = None,
@@ -41,9 +45,23 @@ def load(
     `device` None or "auto" takes cuda, then mps, then cpu; `dtype` None the one it was saved from.
     With `key_map` (see `abbie_lens.files.keymap`) the path is a safetensors file or folder of another
     program, `config` its shape, and `model.load_report` says what was mapped, missing and unused;
-    `strict=False` accepts gaps. Errors: CheckpointError, InputError.
+    `strict=False` accepts gaps. With `loop` it is a plain decoder in the format of transformers, whose blocks `loop.start`
+    to `loop.stop - 1` are looped as they are; see `abbie_lens.bridged`. Errors: CheckpointError, InputError, ConfigError.
     """
     at, precision = resolve_device(device), resolve_dtype(dtype)
+    if loop is not None:
+        from abbie_lens.bridged.load import load_bridged
+
+        if key_map is not None or config is not None:
+            raise InputError(
+                "loop=: a plain decoder brings its config; leave key_map=, config= out."
+            )
+        if str(name_or_path) in zoo.names():
+            raise CheckpointError(
+                f"{name_or_path}: a bundled model brings its own loop; leave loop= out."
+            )
+        path = find(name_or_path, revision, token)
+        return load_bridged(path, loop, str(name_or_path), at, precision, tokenizer)
     path = find(name_or_path, revision, token)
     if key_map is not None:
         return read_foreign(

@@ -42,9 +42,12 @@ class IterationCache(Mapping[str, Tensor]):
         """The model that was run."""
         self.n_iters = n_iters
         """Depth r of the run; None for a model that is not iterative."""
+        self.aliases: Mapping[str, str] = {}
+        """Further names that sites answer to."""
 
     def __getitem__(self, key: str) -> Tensor:
-        address = parse(key, self.keys())
+        name, at, rows = key.partition("@")
+        address = parse(self.aliases.get(name, name) + at + rows, self.keys())
         if address.name in self._plain:
             if address.rows is not None:
                 raise SiteError(f"{key}: {address.name} is outside the loop and has no iterations.")
@@ -112,6 +115,7 @@ class IterationCache(Mapping[str, Tensor]):
 
     def iterations(self, name: str) -> list[int]:
         """Iterations recorded of a site inside the loop; empty for one outside it."""
+        name = self.aliases.get(name, name)
         parse(name, self.keys())
         return sorted(self._rows.get(name, {}))
 
@@ -132,13 +136,10 @@ class IterationCache(Mapping[str, Tensor]):
         rows = {
             name: {i: move(t) for i, t in recorded.items()} for name, recorded in self._rows.items()
         }
-        return IterationCache(
-            rows,
-            {k: move(t) for k, t in self._plain.items()},
-            self._n_rows,
-            self.source,
-            self.n_iters,
-        )
+        plain = {k: move(t) for k, t in self._plain.items()}
+        copied = IterationCache(rows, plain, self._n_rows, self.source, self.n_iters)
+        copied.aliases = self.aliases
+        return copied
 
     def unroll(self) -> ActivationCache:
         """The stock ActivationCache of the equivalent plain transformer; see `hooks.unroll`."""

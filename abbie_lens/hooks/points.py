@@ -33,6 +33,15 @@ class Site(HookPoint):
         self.looped = False
         """Whether this site fires once an iteration."""
 
+    @classmethod
+    def of(cls, point: HookPoint) -> Site:
+        """`point` itself, made a site in place: components and aliases that hold it go on holding it."""
+        if not isinstance(point, Site):
+            point.__class__ = cls
+            point.__dict__ |= {"clock": None, "looped": False}
+        assert isinstance(point, Site)
+        return point
+
     @property
     def iteration(self) -> int | None:
         """Iteration in which the site is firing; None outside the loop."""

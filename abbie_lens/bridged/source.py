@@ -1,0 +1,90 @@
+"""From a transformers model, or a name, to a TransformerBridge that can be looped."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from abbie_lens.errors import CheckpointError, InputError
+from abbie_lens.files.layout import is_model_folder
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, cut to one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def bridge(model: Any, name: str = "") -> Any:
+    """The TransformerBridge of a causal language model of transformers, or the one given.
+
+    The model is changed in place: TransformerLens puts its components where the blocks were, and attention becomes eager,
+    so that patterns can be seen. Errors: InputError for a model that TransformerLens cannot bridge, or that is no decoder
+    with one stack of blocks.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+    from transformer_lens.utilities.attn_implementation import force_eager_attention
+
+    made = model
+    if not isinstance(model, TransformerBridge):
+        kind = type(model).__name__
+        if not isinstance(model, torch.nn.Module) or not hasattr(model, "config"):
+            raise InputError(
+                f"model: {kind} is neither a model of transformers nor a TransformerBridge."
+            )
+        if any(isinstance(part, GeneralizedComponent) for part in model.modules()):
+            raise InputError(f"model: this {kind} is bridged already; pass its TransformerBridge.")
+        try:
+            made = build_bridge_from_module(
+                model, kind, hf_config=copy.deepcopy(model.config), model_name=name or kind
+            )
+        except Exception as error:  # each adapter raises what it likes
+            raise InputError(
+                f"model: TransformerLens cannot bridge {kind} ({first_line(error)})."
+            ) from error
+        force_eager_attention(model)
+    source = made.original_model
+    if getattr(getattr(source, "config", None), "is_encoder_decoder", False):
+        raise InputError(
+            f"model: {type(source).__name__} has an encoder; only decoders are looped."
+        )
+    if not len(getattr(made, "blocks", ())):
+        raise InputError(
+            f"model: the bridge of {type(source).__name__} has no stack `blocks` that could be looped."
+        )
+    return made
+
+
+def read_source(folder: Path, dtype: str | None) -> Any:
+    """The causal language model of transformers that a folder holds, in eval mode, from safetensors alone.
+
+    Errors: CheckpointError for one of our own folders, one that transformers cannot read without code of its own, or
+    weights that do not fill the model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if is_model_folder(folder):
+        raise CheckpointError(
+            f"{folder}: a looped model of abbie-lens, which brings its own loop; leave loop= out."
+        )
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto" if dtype is None else getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # OSError, ValueError, SafetensorError, KeyError, …
+        raise CheckpointError(
+            f"{folder}: transformers cannot read it ({first_line(error)})."
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(f"{folder}: weights missing: {', '.join(missing[:8])}.")
+    return model.eval()
