@@ -41,6 +41,9 @@ class LoopedBridge(HookedLoopedTransformer):
     """Everything a HookedLoopedTransformer offers but saving and cached generation."""
 
     cfg: Any
+    name: str
+    bridge: Any
+    """The TransformerBridge that is driven."""
 
     def __init__(self, model: Any, loop: Loop, tokenizer: Any = None, name: str = "") -> None:
         """`model`: a causal language model of transformers, changed in place, or its TransformerBridge.
@@ -108,7 +111,7 @@ class LoopedBridge(HookedLoopedTransformer):
 
     # -- the three moves ---------------------------------------------------------------------------------
 
-    def begin(
+    def begin(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         tokens: Any,
         n_iters: int | None = None,
@@ -177,7 +180,7 @@ class LoopedBridge(HookedLoopedTransformer):
     def _addresses(self, name: str | Callable[[str], bool]) -> list[Address]:
         return super()._addresses(self._own(name) if isinstance(name, str) else self._any(name))
 
-    def _any(self, wanted: Callable[[str], bool]) -> Callable[[str], bool]:
+    def _any(self, wanted: Callable[..., Any]) -> Callable[[str], bool]:
         """The same question of a canonical name, answered yes if any name of that site is wanted."""
         return lambda site: any(map(wanted, self.other_names[site]))
 

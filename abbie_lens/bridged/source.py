@@ -73,7 +73,7 @@ def read_source(folder: Path, dtype: str | None) -> Any:
             f"{folder}: a looped model of abbie-lens, which brings its own loop; leave loop= out."
         )
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype="auto" if dtype is None else getattr(torch, dtype),
             trust_remote_code=False,
@@ -85,6 +85,7 @@ def read_source(folder: Path, dtype: str | None) -> Any:
         raise CheckpointError(
             f"{folder}: transformers cannot read it ({first_line(error)})."
         ) from error
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(f"{folder}: weights missing: {', '.join(missing[:8])}.")
     return model.eval()
