@@ -120,12 +120,15 @@ class LoopedBridge(HookedLoopedTransformer):
         initial_state: Tensor | None = None,
         seed: int | None = None,
         past: KVCache | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> State:
         """The Head's work: tokens [batch, pos] or text -> State with h_0 = z_0, what enters block `start`.
 
-        `attention_mask` [batch, pos] marks padding with 0. Errors: InputError; `initial_state`, `seed` and `past` are
-        refused.
+        `attention_mask` [batch, pos] marks padding with 0. Errors: InputError; `initial_state`, `seed`, `past` and
+        `token_type_ids` are refused.
         """
+        if token_type_ids is not None:
+            raise InputError("token_type_ids: a bridged model has no prefix that attends both ways.")
         if initial_state is not None or seed is not None:
             raise InputError("initial_state, seed: a bridged model draws no initial state.")
         if past:
