@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -16,6 +16,9 @@ from abbie_lens.loops import LoopFamily
 @dataclass(frozen=True)
 class BridgedConfig:
     """A description, not a recipe: shapes that our own blocks cannot have are described as well."""
+
+    qk_norm: ClassVar[str] = "learned"
+    """Where a bridged attention norms queries and keys, it does so head by head."""
 
     architecture: str
     """Class of the bridged model, e.g. `LlamaForCausalLM`."""

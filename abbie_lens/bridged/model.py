@@ -128,7 +128,9 @@ class LoopedBridge(HookedLoopedTransformer):
         `token_type_ids` are refused.
         """
         if token_type_ids is not None:
-            raise InputError("token_type_ids: a bridged model has no prefix that attends both ways.")
+            raise InputError(
+                "token_type_ids: a bridged model has no prefix that attends both ways."
+            )
         if initial_state is not None or seed is not None:
             raise InputError("initial_state, seed: a bridged model draws no initial state.")
         if past:
