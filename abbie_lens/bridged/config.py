@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
-from abbie_lens import loops
 from abbie_lens.bridged.loop import Loop
+from abbie_lens.config import StagedConfig
 from abbie_lens.loops import LoopFamily
 
 
 @dataclass(frozen=True)
-class BridgedConfig:
+class BridgedConfig(StagedConfig):
     """A description, not a recipe: shapes that our own blocks cannot have are described as well."""
 
     qk_norm: ClassVar[str] = "learned"
@@ -42,25 +41,6 @@ class BridgedConfig:
     output_logits_soft_cap: float
     dtype: str
     model_name: str
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The dtype that the model was bridged in."""
-        return getattr(torch, self.dtype)
-
-    def n_layers(self, n_iters: int | None = None) -> int:
-        """Blocks of the equivalent plain transformer at this depth: N_h + r N_b + N_t."""
-        r = self.n_iters if n_iters is None else n_iters
-        return self.n_head_blocks + r * self.n_body_blocks + self.n_tail_blocks
-
-    def replace(self, **changes: Any) -> BridgedConfig:
-        """A copy with the named fields changed."""
-        return dataclasses.replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `loop` is tagged by family."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**plain, "loop": loops.encode(self.loop)}
 
 
 def describe(bridge: Any, loop: Loop, dtype: torch.dtype, name: str) -> BridgedConfig:

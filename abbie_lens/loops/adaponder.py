@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from abbie_lens.context import Reuse
 from abbie_lens.hooks.points import Site
-from abbie_lens.loops.base import BEYOND, Advance, Start, require
+from abbie_lens.loops.base import Advance, Start, require, require_iterations
 from abbie_lens.loops.ponder import Ponder, mixture, require_uncached
 from abbie_lens.loops.shared.gate import wide
 
@@ -67,14 +67,7 @@ class AdaPonder(Ponder):
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for settings out of range, or more trained updates than gates."""
         super().check(cfg)
-        require(self.max_iters >= 1, "max_iters", self.max_iters, "an integer >= 1")
-        require(self.beyond in BEYOND, "beyond", self.beyond, f"one of {BEYOND}")
-        require(
-            self.beyond != "refuse" or cfg.n_iters <= self.max_iters,
-            "max_iters",
-            self.max_iters,
-            f'at least n_iters={cfg.n_iters}, or beyond="repeat_last"',
-        )
+        require_iterations(cfg, self.max_iters, self.beyond)
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "0 to 1")
         require(self.gate_width >= 1, "gate_width", self.gate_width, "an integer >= 1")
         require(0 < self.gate_init < 1, "gate_init", self.gate_init, "between 0 and 1")

@@ -202,6 +202,18 @@ def require_no_value_embeddings(cfg: LoopedConfig, why: str) -> None:
     require(kind == "none", "value_embeddings", kind, f"'none': {why}")
 
 
+def require_iterations(cfg: LoopedConfig, max_iters: int, beyond: str) -> None:
+    """Errors: ConfigError for a loop with parts for `max_iters` iterations that is trained on more, and refuses them."""
+    require(max_iters >= 1, "max_iters", max_iters, "an integer >= 1")
+    require(beyond in BEYOND, "beyond", beyond, f"one of {BEYOND}")
+    require(
+        beyond != "refuse" or cfg.n_iters <= max_iters,
+        "max_iters",
+        max_iters,
+        f'at least n_iters={cfg.n_iters}, or beyond="repeat_last"',
+    )
+
+
 def require_bare(cfg: LoopedConfig, family: str) -> None:
     """Errors: ConfigError where a loop over the whole stack is given a Head or a Tail."""
     for name in ("n_head_blocks", "n_tail_blocks"):

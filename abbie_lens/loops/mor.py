@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 from abbie_lens.context import Reuse
 from abbie_lens.hooks.points import Site
-from abbie_lens.loops.base import BEYOND, Advance, LoopFamily, Start, require
-from abbie_lens.loops.shared.routing import balance, seen, top_share, with_cached, z_loss
+from abbie_lens.loops.base import Advance, LoopFamily, Start, require, require_iterations
+from abbie_lens.loops.shared.cached import with_earlier
+from abbie_lens.loops.shared.routing import balance, seen, top_share, z_loss
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -76,14 +77,7 @@ class MoR(LoopFamily):
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for settings out of range, or more trained recursions than routers."""
         require(self.routing in ROUTINGS, "routing", self.routing, f"one of {ROUTINGS}")
-        require(self.max_iters >= 1, "max_iters", self.max_iters, "an integer >= 1")
-        require(self.beyond in BEYOND, "beyond", self.beyond, f"one of {BEYOND}")
-        require(
-            self.beyond != "refuse" or cfg.n_iters <= self.max_iters,
-            "max_iters",
-            self.max_iters,
-            f'at least n_iters={cfg.n_iters}, or beyond="repeat_last"',
-        )
+        require_iterations(cfg, self.max_iters, self.beyond)
         shares = self.capacities
         require(
             len(shares) == self.max_iters and all(0 < c <= 1 for c in shares),
@@ -183,7 +177,7 @@ class MoR(LoopFamily):
 
     def _context(self, state: State, taken: Tensor) -> tuple[Context, dict[str, Any]]:
         """The Body's context, and what later recursions need of it."""
-        keys = with_cached(state, taken, state.k)
+        keys = with_earlier(state, "taken", taken)
         if self.kv == "own":
             return seen(state.context, keys, taken.shape[1]), {}
         if state.k == 0:

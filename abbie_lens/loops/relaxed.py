@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from abbie_lens.loops.base import BEYOND, Advance, LoopFamily, require
+from abbie_lens.loops.base import Advance, LoopFamily, require, require_iterations
 
 if TYPE_CHECKING:
     from abbie_lens.components.stack import Stack
@@ -42,14 +42,7 @@ class Relaxed(LoopFamily):
     def check(self, cfg: LoopedConfig) -> None:
         """Errors: ConfigError for settings out of range, or a trained depth that is refused."""
         require(self.rank >= 1, "rank", self.rank, "an integer >= 1")
-        require(self.max_iters >= 1, "max_iters", self.max_iters, "an integer >= 1")
-        require(self.beyond in BEYOND, "beyond", self.beyond, f"one of {BEYOND}")
-        require(
-            self.beyond != "refuse" or cfg.n_iters <= self.max_iters,
-            "max_iters",
-            self.max_iters,
-            f'at least n_iters={cfg.n_iters}, or beyond="repeat_last"',
-        )
+        require_iterations(cfg, self.max_iters, self.beyond)
 
     @property
     def max_depth(self) -> int | None:

@@ -32,6 +32,7 @@ from abbie_lens.loops.base import (
     require,
     require_no_value_embeddings,
 )
+from abbie_lens.loops.shared.cached import with_earlier
 from abbie_lens.loops.shared.resolution import (
     by_position,
     chunk_context,
@@ -144,7 +145,7 @@ class Spiral(LoopFamily):
     def _update(self, model: HookedLoopedTransformer, state: State, loop: int) -> Tensor:
         """u~ [batch, pos, d_model] of the new tokens."""
         size, n_new = self.schedule[loop], state.h.shape[1]
-        h = _with_earlier(state, "states", state.h)
+        h = with_earlier(state, "states", state.h)
         order = real_first(state.attention_mask)
         aligned = by_position(h, order)
         # With padding the rows' chunks end at different columns, so none can be cached for all rows.
@@ -155,7 +156,7 @@ class Spiral(LoopFamily):
             context = chunk_context(model.cfg, n_done, z.shape[1], z, kv)
             z = model.body(z, state.replace(context=context))
         if kv is not None:
-            z = _with_earlier(state, "chunks", z)
+            z = with_earlier(state, "chunks", z)
         update = spread(z, self._weights(model, z, loop), self._shift(size), aligned.shape[1])
         if order is not None:
             update = by_position(update, order.argsort(dim=1))
@@ -176,17 +177,6 @@ class Spiral(LoopFamily):
 
     def _shift(self, size: int) -> int:
         return size if self.no_overlap else size - 1
-
-
-def _with_earlier(state: State, what: str, new: Tensor) -> Tensor:
-    """`new` [batch, n, d] after what the cache holds of this iteration, and the whole of it cached."""
-    kv = state.context.kv
-    if kv is None:
-        return new
-    slot = ("loop", what, state.k)
-    whole = torch.cat([kv[slot][0], new], dim=1) if slot in kv else new
-    kv[slot] = (whole, whole)
-    return whole
 
 
 def _n_cached(kv: dict, k: int) -> int:

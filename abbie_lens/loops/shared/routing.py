@@ -9,7 +9,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from abbie_lens.context import Context
-    from abbie_lens.state import State
 
 
 def top_share(score: Tensor, among: Tensor, share: float, real: Tensor | None) -> Tensor:
@@ -24,17 +23,6 @@ def top_share(score: Tensor, among: Tensor, share: float, real: Tensor | None) -
     count = (share * n_real + 1e-4).floor().clamp_min(1)  # 1e-4: thirds of a multiple of three
     ordered = score.masked_fill(~among, float("-inf")).argsort(dim=1, descending=True, stable=True)
     return among & (ordered.argsort(dim=1) < count)
-
-
-def with_cached(state: State, taken: Tensor, k: int) -> Tensor:
-    """`taken` [batch, new] after what the cache has of earlier tokens in iteration k: [batch, past + new]."""
-    kv = state.context.kv
-    if kv is None:
-        return taken
-    slot = ("loop", "taken", k)
-    whole = torch.cat([kv[slot][0], taken], dim=1) if slot in kv else taken
-    kv[slot] = (whole, whole)
-    return whole
 
 
 def seen(context: Context, keys: Tensor, n_new: int) -> Context:

@@ -104,7 +104,8 @@ class MeasureGates(Measure):
 
 def steps_of(p: torch.Tensor) -> torch.Tensor:
     """[r + 1, ...] p_k -> [...] sum_k k p_k."""
-    return torch.tensordot(torch.arange(len(p), dtype=p.dtype, device=p.device), p, dims=1)
+    k = torch.arange(len(p), dtype=p.dtype, device=p.device)
+    return gate.expected(p, k.view(-1, *(1,) * (p.ndim - 1)))
 
 
 @torch.inference_mode()
@@ -141,9 +142,7 @@ def exit_at(cdf: np.ndarray, nll: np.ndarray, threshold: float) -> ExitAt:
     """Exits at the first k >= 1 with F_k [k, window, pos] >= threshold, r where there is none."""
     steps, _ = exits.exit_steps(cdf, threshold, "at_least")
     reached = exits.at_exit(nll, steps)
-    below = int(steps.mean())
-    above, share = min(below + 1, len(nll) - 1), float(steps.mean()) - below
-    fixed = (1 - share) * nll[below] + share * nll[above]
+    fixed = windows.between(nll, float(steps.mean()))
     dealt, _ = exits.random_exit(nll.reshape(len(nll), -1), steps.ravel())
     return ExitAt(
         threshold=threshold,

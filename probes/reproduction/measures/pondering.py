@@ -21,6 +21,7 @@ from probes.reproduction.measures.base import Measure, OnProgress, Subject, requ
 from probes.reproduction.measures.imposed_masks import AtRandom, Cut, Run, Runs
 from probes.reproduction.measures.windows import (
     UNDEFINED,
+    between,
     difference,
     group_difference,
     rank_correlation,
@@ -123,7 +124,7 @@ class MeasurePondering(Measure):
             tick()
             for rule, nll, updates in (
                 ("random", drawn.nll, drawn.updates.mean()),
-                ("fixed", _between(fixed, made.updates.mean()), made.updates.mean()),
+                ("fixed", between(fixed, made.updates.mean()), made.updates.mean()),
             ):
                 rules.append(
                     Pruned(rule, label, np.nan, float(updates), float(nll.mean()),
@@ -155,10 +156,3 @@ def _threshold(gates: np.ndarray, mean_updates: float) -> float:
     running = np.minimum.accumulate(gates, axis=0)
     values = np.sort(running.ravel())
     return float(values[round((1 - mean_updates / len(gates)) * (len(values) - 1))])
-
-
-def _between(fixed: list[np.ndarray], updates: float) -> np.ndarray:
-    """NLL [window, pos] at a mean depth between two whole ones, interpolated in mean updates."""
-    below = min(int(updates), len(fixed) - 2)
-    share = updates - below
-    return (1 - share) * fixed[below] + share * fixed[below + 1]

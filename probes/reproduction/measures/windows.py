@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
@@ -23,6 +23,13 @@ def mean(values: np.ndarray) -> Triple:
 def difference(a: np.ndarray, b: np.ndarray) -> Triple:
     """Mean of a - b, both [window, pos]."""
     return mean(a - b)
+
+
+def between(by_depth: Sequence[np.ndarray] | np.ndarray, depth: float) -> np.ndarray:
+    """Values [window, pos] at a mean depth between two whole ones of by_depth [k, ...], interpolated linearly."""
+    below = min(int(depth), len(by_depth) - 2)
+    share = depth - below
+    return (1 - share) * by_depth[below] + share * by_depth[below + 1]
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> Triple:

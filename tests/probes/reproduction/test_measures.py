@@ -13,9 +13,9 @@ from probes.reproduction.measures.compute import _at_full_resolution, plain_diff
 from probes.reproduction.measures.fixed_points import _ratio
 from probes.reproduction.measures.gates import exit_at
 from probes.reproduction.measures.imposed_masks import AtRandom, Cut, Runs
-from probes.reproduction.measures.pondering import _between, _threshold
+from probes.reproduction.measures.pondering import _threshold
 from probes.reproduction.measures.stability import measure_norms
-from probes.reproduction.measures.windows import rank_correlation
+from probes.reproduction.measures.windows import between, rank_correlation
 
 WHOLE = dict(n_head_blocks=0, n_tail_blocks=0)
 
@@ -143,7 +143,7 @@ def test_a_cut_leaves_the_mean_updates_it_was_chosen_for(ponder, tokens):
 def test_fixed_pruning_between_two_depths():
     fixed = [np.full((2, 3), level) for level in (5.0, 4.0, 3.5)]
     for updates, level in ((0.0, 5.0), (0.25, 4.75), (1.5, 3.75), (2.0, 3.5)):
-        assert _between(fixed, updates) == pytest.approx(np.full((2, 3), level))
+        assert between(fixed, updates) == pytest.approx(np.full((2, 3), level))
 
 
 def test_rank_correlation_of_equal_updates_is_undefined():
