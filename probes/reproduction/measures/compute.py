@@ -29,7 +29,8 @@ class Compute:
     full_resolution_flops: np.ndarray
     """[depth] the same with one token a chunk in every loop; NaN for families without a schedule of chunks."""
     passes: np.ndarray
-    """[depth] times the Body runs: one more than the updates for families that feed back predictions."""
+    """[depth] times that a block of the Body runs, the mean of them: one more than the updates for families that feed
+    back predictions, more for the low stack of a nest than for the high one."""
     plain_difference: float
     """Largest |logit| difference at r = 1 from a plain transformer of the same weights; NaN where the weights
     are not those of one."""
@@ -54,12 +55,12 @@ class CountCompute(Measure):
 
     def measure(self, subject: Subject, part: str, progress: OnProgress) -> Compute:
         """All depths that the loop does not refuse."""
-        model, body = subject.model, "body.0.hook_resid_pre"
+        model = subject.model
         full = _at_full_resolution(model)
         length = min(32, model.cfg.n_ctx)
         tokens = prompts(subject.heldout, self.prompts, length).to(model.device)
         flops = _flops(model, self.n_iters)
-        passes = np.array([float(model.rows(body, r)) for r in self.n_iters])
+        passes = np.array([body_passes(model, r) for r in self.n_iters])
         return Compute(
             self.n_iters,
             flops,
@@ -67,6 +68,12 @@ class CountCompute(Measure):
             np.where(np.isnan(flops), np.nan, passes),
             plain_difference(model, tokens),
         )
+
+
+def body_passes(model: HookedLoopedTransformer, n_iters: int) -> float:
+    """How often a block of the Body runs at this depth, on average over its blocks."""
+    blocks = range(model.cfg.n_body_blocks)
+    return float(np.mean([model.rows(f"body.{b}.hook_resid_pre", n_iters) for b in blocks]))
 
 
 def plain_difference(model: HookedLoopedTransformer, tokens: torch.Tensor) -> float:

@@ -9,7 +9,11 @@ from abbie_lens.loops import HRM, LT, AbbieC, AbbieD, AdaPonder, Ponder2, Spiral
 from abbie_lens.training.objective import Objective
 from abbie_lens.training.recipe import Recipe
 from probes.reproduction.measures.attention import MeasureAttention, _one_window, summary
-from probes.reproduction.measures.compute import _at_full_resolution, plain_difference
+from probes.reproduction.measures.compute import (
+    _at_full_resolution,
+    body_passes,
+    plain_difference,
+)
 from probes.reproduction.measures.fixed_points import _ratio
 from probes.reproduction.measures.gates import exit_at
 from probes.reproduction.measures.imposed_masks import AtRandom, Cut, Runs
@@ -30,6 +34,13 @@ def tokens():
 )
 def test_one_iteration_is_a_plain_transformer_where_it_should_be(tiny_model, tokens, loop, plain):
     assert (plain_difference(tiny_model(loop), tokens) < 1e-5) == plain
+
+
+def test_passes_count_the_feedback_and_both_stacks_of_a_nest(tiny_model):
+    assert body_passes(tiny_model(AbbieD()), 3) == 3
+    assert body_passes(tiny_model(AdaPonder(), **WHOLE), 2) == 3
+    nest = tiny_model(HRM(low_cycles=3, n_low_blocks=1), **WHOLE, n_body_blocks=4)
+    assert body_passes(nest, 2) == 2 * (3 * 1 + 1 * 3) / 4
 
 
 def test_weights_of_another_shape_are_no_plain_transformer(tiny_model, tokens):
