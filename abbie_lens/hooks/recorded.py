@@ -70,7 +70,7 @@ def _is_list(entries: Any) -> bool:
 
 
 def _tensor(entry: Any, where: str) -> Tensor:
-    seen = entry
+    seen: Any = entry
     for field in ("output", "value"):
         if not isinstance(seen, Tensor) and getattr(seen, field, None) is not None:
             seen = getattr(seen, field)
