@@ -6,6 +6,7 @@ from abbie_lens.config import LoopedConfig
 from abbie_lens.files.load import load
 from abbie_lens.hooks.cache import IterationCache
 from abbie_lens.hooks.capture import record
+from abbie_lens.hooks.recorded import from_cache
 from abbie_lens.info import ModelInfo
 from abbie_lens.model import HookedLoopedTransformer
 
@@ -17,6 +18,7 @@ __all__ = [
     "LoopedConfig",
     "ModelInfo",
     "errors",
+    "from_cache",
     "load",
     "record",
     "zoo",

@@ -30,6 +30,10 @@ class RMSNorm(nn.Module):
         self.hook_scale = Site()
         self.hook_normalized = Site()
 
+    def reset_buffers(self, device: torch.device) -> None:
+        """The weight that is not learned, anew on `device`, for a model that was made without memory."""
+        self.weight = torch.ones_like(self.weight, device=device)
+
     def forward(self, x: Tensor) -> Tensor:
         if not (self.hook_scale.active or self.hook_normalized.active):
             return self.plain(x)

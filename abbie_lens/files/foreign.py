@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError, InputError
-from abbie_lens.files.assemble import Model, assemble, blueprint, check_shapes
+from abbie_lens.files.assemble import Draft, Model
 from abbie_lens.files.keymap import KeyMap, apply_key_map
 from abbie_lens.files.layout import read_config
+from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.tokenizer import read_tokenizer
 from abbie_lens.files.weights import read_tensors, weight_files
 
@@ -23,7 +22,7 @@ def read_foreign(
     key_map: KeyMap,
     config: LoopedConfig | Mapping[str, Any] | None,
     *,
-    device: torch.device,
+    where: Where,
     dtype: str | None,
     tokenizer: Any = None,
     strict: bool = True,
@@ -37,16 +36,20 @@ def read_foreign(
     cfg = _config(config, folder)
     if dtype is not None:
         cfg = cfg.replace(dtype=dtype)
-    expected, aliases = blueprint(model_class, cfg)
-    tensors, report = apply_key_map(key_map, read_tensors(weight_files(path)), expected, aliases)
-    check_shapes(tensors, expected, path)
-    if strict and not report.complete:
-        raise CheckpointError(
-            f"{path}: the key map leaves gaps (strict=False allows them): {report}."
-        )
     if tokenizer is None:
         tokenizer = read_tokenizer(folder, cfg.d_vocab)
-    model = assemble(model_class, cfg, tokenizer, tensors, device)
+    tensors = read_tensors(weight_files(path))
+    draft = Draft(model_class, cfg)
+    draft.to(where.place(draft.model))
+    where.begin(draft.memory(tensors.sizes.values()), path)
+    with draft.filling():
+        report = apply_key_map(key_map, tensors, draft.expected, draft.aliases, draft.put)
+        draft.require_fit(path)
+        if strict and not report.complete:
+            raise CheckpointError(
+                f"{path}: the key map leaves gaps (strict=False allows them): {report}."
+            )
+        model = draft.finish(tokenizer)
     model.load_report = report
     return model
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from abbie_lens.files.offload import resident
 from abbie_lens.files.weights import state_tensors
 
 _known: WeakKeyDictionary[nn.Module, tuple[tuple, str]] = WeakKeyDictionary()
@@ -20,14 +22,33 @@ def weight_hash(model: nn.Module) -> str:
     (an edit through `tensor.data` is invisible to torch's version counter, and so to this).
     """
     tensors = state_tensors(model)
-    version = tuple((n, id(t), t.data_ptr(), t._version, t.dtype) for n, t in tensors.items())
+    version = tuple(
+        (n, t.dtype) if t.is_meta else (n, id(t), t.data_ptr(), t._version, t.dtype)
+        for n, t in tensors.items()
+    )
     known = _known.get(model)
     if known is None or known[0] != version:
-        known = _known[model] = (version, tensor_hash(tensors))
+        known = _known[model] = (version, tensor_hash(_Resident(model, tensors)))
     return known[1]
 
 
-def tensor_hash(tensors: dict[str, Tensor]) -> str:
+class _Resident(Mapping[str, Tensor]):
+    """The tensors of a model, offloaded ones read one at a time."""
+
+    def __init__(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+        self.model, self.tensors = model, tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        return resident(self.model, name, self.tensors[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256, in hex, over the sorted names, with dtype, shape and bytes of each tensor."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

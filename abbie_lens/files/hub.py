@@ -54,16 +54,16 @@ def fetch_small(repo_id: str, revision: str | None = None, token: str | None = N
 
 def headers(
     repo_id: str, revision: str | None = None, token: str | None = None
-) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Shapes by name of all weights, and their bytes, from the headers of the files alone. Errors: as `fetch`."""
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """Shapes by name of all weights, and their bytes by name, from the headers of the files alone. Errors: as `fetch`."""
     with _explained(repo_id, revision):
         try:
             files = get_safetensors_metadata(repo_id, revision=revision, token=token)
         except NotASafetensorsRepoError as error:
             raise CheckpointError(f"{repo_id}: has no .safetensors weights. {CONVERT}") from error
     tensors = [t for file in files.files_metadata.values() for t in file.tensors.items()]
-    size = sum(info.data_offsets[1] - info.data_offsets[0] for _, info in tensors)
-    return {name: tuple(info.shape) for name, info in tensors}, size
+    sizes = {name: info.data_offsets[1] - info.data_offsets[0] for name, info in tensors}
+    return {name: tuple(info.shape) for name, info in tensors}, sizes
 
 
 @contextmanager

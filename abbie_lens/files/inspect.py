@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from abbie_lens.config import LoopedConfig
-from abbie_lens.errors import InputError
 from abbie_lens.files import hub
-from abbie_lens.files.assemble import blueprint, check_shapes
+from abbie_lens.files.assemble import Draft, check_shapes
 from abbie_lens.files.device import resolve_dtype
 from abbie_lens.files.layout import CONFIG, TOKENIZER, read_config, read_json
 from abbie_lens.files.load import find
+from abbie_lens.files.memory_plan import MemoryPlan, Where
 from abbie_lens.files.published import check_keys, is_published, plan
 from abbie_lens.files.tokenizer import read_tokenizer
-from abbie_lens.files.weights import stored_shapes, weight_files
-from abbie_lens.hooks.memory import capture_bytes, site_shape
+from abbie_lens.files.weights import StoredTensors, weight_files
+from abbie_lens.hooks.memory import site_shape
 from abbie_lens.model import HookedLoopedTransformer
 
-STATES = ("loop.hook_state", "loop.hook_readout")
+Site = tuple[str, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Inspection:
     weight_bytes: int
     """In the dtype that it would be loaded in."""
     file_bytes: int
-    """Of the weight files."""
+    """Of the stored tensors."""
     states_bytes: int
     """h_0 … h_r and z_0 … z_r."""
     capture_bytes: int
@@ -49,13 +49,10 @@ class Inspection:
     """Whether the loop has a learned gate."""
     tokenizer: int | None
     """Tokens that its tokenizer knows; None without one."""
-    sites: tuple[tuple[str, int, tuple[int, ...]], ...]
+    sites: tuple[Site, ...]
     """Name, rows over the loop (0 outside it), shape of one row with batch 1."""
-
-    @property
-    def load_bytes(self) -> int:
-        """What loading takes at its peak: the file's tensors and the model's."""
-        return self.file_bytes + self.weight_bytes
+    memory: MemoryPlan
+    """What loading it takes, device by device, and whether it fits."""
 
 
 def inspect(
@@ -64,6 +61,7 @@ def inspect(
     n_iters: int | None = None,
     n_ctx: int | None = None,
     dtype: torch.dtype | str | None = None,
+    where: Where | None = None,
     revision: str | None = None,
     token: str | None = None,
 ) -> Inspection:
@@ -73,51 +71,52 @@ def inspect(
     where weights and config disagree; InputError for a depth or length that the model does not have.
     """
     precision, name = resolve_dtype(dtype), str(name_or_path)
+    where = Where() if where is None else where
     there = hub.is_hub_id(name) and not Path(name).exists()
     folder = hub.fetch_small(name, revision, token) if there else find(name_or_path)
     if there:
-        stored, file_bytes = hub.headers(name, revision, token)
+        shapes, stored = hub.headers(name, revision, token)
     else:
-        stored = {}
-        files = weight_files(folder)
-        for file in files:
-            stored |= stored_shapes(file)
-        file_bytes = sum(file.stat().st_size for file in files)
+        tensors = StoredTensors(weight_files(folder))
+        shapes, stored = tensors.shapes, tensors.sizes
     if is_published(folder):
-        it = plan(read_json(folder / CONFIG), stored, name, name)
-        expected, aliases = blueprint(HookedLoopedTransformer, it.cfg)
-        ours = {**expected, **{alias: expected[holder] for alias, holder in aliases.items()}}
-        check_keys(it, ours, name)
+        it = plan(read_json(folder / CONFIG), shapes, name, name)
         form, cfg = it.format.name, it.cfg
     else:
-        form, cfg = "abbie-lens", read_config(folder)[0]
-        expected, _ = blueprint(HookedLoopedTransformer, cfg)
-        check_shapes({k: torch.empty(s, device="meta") for k, s in stored.items()}, expected, name)
-    cfg = cfg if precision is None else cfg.replace(dtype=precision)
-    with torch.device("meta"):
-        model = HookedLoopedTransformer(cfg.replace(seed=None))
-    depth, length = model.depth(n_iters), cfg.n_ctx if n_ctx is None else n_ctx
-    if not 1 <= length <= cfg.n_ctx:
-        raise InputError(f"n_ctx={length}: expected 1 to {cfg.n_ctx}, the model's context.")
-    rows = {site: model.rows(site, depth) for site in model.hook_dict}
-    size = lambda names: capture_bytes(  # noqa: E731
-        cfg, [(n, max(rows[n], 1)) for n in names], 1, length, cfg.torch_dtype
+        it, form, cfg = None, "abbie-lens", read_config(folder)[0]
+    draft = Draft(
+        HookedLoopedTransformer, cfg if precision is None else cfg.replace(dtype=precision)
     )
-    n_params = sum(math.prod(shape) for shape in expected.values())
+    if it is None:
+        check_shapes(shapes, draft.expected, name)
+    else:
+        check_keys(it, draft.shapes, name)
+    model, cfg = draft.model, draft.cfg
+    draft.to(where.place(model))
+    memory = draft.memory(stored.values(), n_iters, n_ctx)
+    n_params = sum(math.prod(shape) for shape in draft.expected.values())
     known = (folder / TOKENIZER).is_file()
     tokenizer: Any = read_tokenizer(folder, cfg.d_vocab) if known else None
     return Inspection(
         name,
         form,
         cfg,
-        depth,
-        length,
+        memory.n_iters,
+        memory.n_ctx,
         n_params,
-        n_params * cfg.torch_dtype.itemsize,
-        file_bytes,
-        size(STATES),
-        size(rows),
+        sum(memory.weights.values()),
+        sum(stored.values()),
+        memory.states,
+        memory.capture,
         cfg.loop.gated,
         None if tokenizer is None else len(tokenizer),
-        tuple((site, n, site_shape(cfg, site, 1, length)) for site, n in rows.items()),
+        _sites(model, memory.n_iters, memory.n_ctx),
+        memory,
+    )
+
+
+def _sites(model: Any, n_iters: int, n_ctx: int) -> tuple[Site, ...]:
+    return tuple(
+        (name, model.rows(name, n_iters), site_shape(model.cfg, name, 1, n_ctx))
+        for name in model.hook_dict
     )

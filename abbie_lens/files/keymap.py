@@ -59,17 +59,19 @@ def apply_key_map(
     stored: Mapping[str, Tensor],
     expected: Mapping[str, tuple[int, ...]],
     aliases: Mapping[str, str],
-) -> tuple[dict[str, Tensor], KeyReport]:
-    """Tensors under the model's names, and the report.
+    put: Callable[[str, Tensor], bool],
+) -> KeyReport:
+    """Put every tensor where the map says, one by one, and report.
 
-    `expected` has the model's names, `aliases` those of tied tensors -> the name that holds them.
+    `expected` has the model's names, `aliases` those of tied tensors -> the name that holds them; `put` fills one, and is
+    False where a tied one has other values already.
     Errors: CheckpointError if two tensors of the file claim one name, or a tied pair differs.
     """
     send = key_map if callable(key_map) else _from_patterns(key_map)
-    tensors: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     renamed, dropped, unused = {}, [], []
-    for old, tensor in stored.items():
+    for old in stored:
+        tensor = stored[old]
         target = send(old, tensor)
         if target is None:
             dropped.append(old)
@@ -86,11 +88,17 @@ def apply_key_map(
             if new in origin:
                 raise CheckpointError(f"key_map: {origin[new]!r} and {old!r} both lead to {new!r}.")
             origin[new] = old
-            tensors[new] = piece
             renamed[old] = (*renamed.get(old, ()), new)
-    tensors = _join_tied(tensors, aliases)
-    missing = tuple(name for name in expected if name not in tensors)
-    return tensors, KeyReport(renamed, tuple(dropped), missing, tuple(unused))
+            if not put(new, piece):
+                tied = next(h for n, h in aliases.items() if new in (n, h))
+                others = [n for n, h in aliases.items() if h == tied and n in origin]
+                raise CheckpointError(
+                    f"key_map: {tied} and {others[0]} differ in the file, but the config ties them: "
+                    "set tie_word_embeddings=False."
+                )
+    reached = {aliases.get(name, name) for name in origin}
+    missing = tuple(name for name in expected if name not in reached)
+    return KeyReport(renamed, tuple(dropped), missing, tuple(unused))
 
 
 def _from_patterns(
@@ -137,18 +145,3 @@ def _expand(match: re.Match[str], target: str) -> str:
         return match.expand(target)
     except (re.error, IndexError) as error:
         raise ConfigError(f"key_map: {match.re.pattern!r} -> {target!r}: {error}.") from error
-
-
-def _join_tied(tensors: dict[str, Tensor], aliases: Mapping[str, str]) -> dict[str, Tensor]:
-    """Move tensors given under a tied name to the name that holds them."""
-    joined = {name: tensor for name, tensor in tensors.items() if name not in aliases}
-    for name, holder in aliases.items():
-        if name not in tensors:
-            continue
-        if holder in joined and not joined[holder].equal(tensors[name]):
-            raise CheckpointError(
-                f"key_map: {holder} and {name} differ in the file, but the config ties them: "
-                "set tie_word_embeddings=False."
-            )
-        joined.setdefault(holder, tensors[name])
-    return joined

@@ -17,6 +17,8 @@ from abbie_lens.files.device import resolve_device, resolve_dtype
 from abbie_lens.files.foreign import read_foreign
 from abbie_lens.files.keymap import KeyMap
 from abbie_lens.files.layout import CONFIG
+from abbie_lens.files.memory_plan import Announce, Where
+from abbie_lens.files.placement import DeviceMap
 from abbie_lens.files.pretrained import read_model
 from abbie_lens.files.published import is_published, read_published
 from abbie_lens.model import HookedLoopedTransformer
@@ -37,6 +39,11 @@ def load(
     strict: bool = True,
     revision: str | None = None,
     token: str | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
+    check_memory: bool = True,
+    announce: Announce | None = None,
 ) -> HookedLoopedTransformer:
     """The model called `name_or_path`: a bundled one, a folder, or a hub id, tried in this order.
 
@@ -46,9 +53,21 @@ def load(
     With `key_map` (see `abbie_lens.files.keymap`) the path is a safetensors file or folder of another
     program, `config` its shape, and `model.load_report` says what was mapped, missing and unused;
     `strict=False` accepts gaps. With `loop` it is a plain decoder in the format of transformers, whose blocks `loop.start`
-    to `loop.stop - 1` are looped as they are; see `abbie_lens.bridged`. Errors: CheckpointError, InputError, ConfigError.
+    to `loop.stop - 1` are looped as they are; see `abbie_lens.bridged`.
+    `device_map` ("auto", or a mapping from parts to devices, `cpu` or `disk`) spreads blocks over devices, within
+    `max_memory`; those on disk are kept in `offload_folder`, see `abbie_lens.files.placement`. Before a weight is read,
+    `announce` is given the MemoryPlan, and a load that cannot fit is refused unless `check_memory` is False.
+    Errors: CheckpointError, InputError, ConfigError.
     """
-    at, precision = resolve_device(device), resolve_dtype(dtype)
+    precision = resolve_dtype(dtype)
+    where = Where(
+        resolve_device(device) if device_map is None or device is not None else None,
+        device_map,
+        max_memory,
+        None if offload_folder is None else Path(offload_folder).expanduser(),
+        check_memory,
+        announce,
+    )
     if loop is not None:
         from abbie_lens.bridged.load import load_bridged
 
@@ -61,12 +80,12 @@ def load(
                 f"{name_or_path}: a bundled model brings its own loop; leave loop= out."
             )
         path = find(name_or_path, revision, token)
-        return load_bridged(path, loop, str(name_or_path), at, precision, tokenizer)
+        return load_bridged(path, loop, str(name_or_path), where, precision, tokenizer)
     path = find(name_or_path, revision, token)
     if key_map is not None:
         return read_foreign(
             HookedLoopedTransformer, path, key_map, config,
-            device=at, dtype=precision, tokenizer=tokenizer, strict=strict,
+            where=where, dtype=precision, tokenizer=tokenizer, strict=strict,
         )  # fmt: skip
     if config is not None or tokenizer is not None:
         raise InputError("config=, tokenizer=: only with key_map=; a saved model brings its own.")
@@ -77,9 +96,9 @@ def load(
     given = path == Path(name_or_path).expanduser()
     if is_published(path):
         name = path.resolve().name if given else str(name_or_path)
-        return read_published(HookedLoopedTransformer, path, at, precision, name)
+        return read_published(HookedLoopedTransformer, path, where, precision, name)
     return read_model(
-        HookedLoopedTransformer, path, at, precision, None if given else str(name_or_path)
+        HookedLoopedTransformer, path, where, precision, None if given else str(name_or_path)
     )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from abbie_lens.errors import CheckpointError, ExistsError, InputError
 from abbie_lens.files import hub
-from abbie_lens.files.assemble import Model, assemble, blueprint, check_shapes
+from abbie_lens.files.assemble import Draft, Model, check_shapes
 from abbie_lens.files.card import model_card
 from abbie_lens.files.device import resolve_device, resolve_dtype
 from abbie_lens.files.keymap import KeyReport
@@ -34,6 +34,8 @@ from abbie_lens.files.layout import (
     is_model_folder,
     read_config,
 )
+from abbie_lens.files.memory_plan import Where
+from abbie_lens.files.offload import resident
 from abbie_lens.files.tokenizer import read_tokenizer, save_tokenizer
 from abbie_lens.files.weights import file_sha256, read_tensors, state_tensors, weight_files
 
@@ -90,13 +92,13 @@ class PretrainedMixin:
         Errors: CheckpointError for files that are missing, damaged, pickled, of another version, or
         that contradict each other.
         """
-        at, precision = resolve_device(device), resolve_dtype(dtype)
+        where, precision = Where(resolve_device(device)), resolve_dtype(dtype)
         folder, name = Path(name_or_path).expanduser(), str(name_or_path)
         if folder.is_dir():
-            return read_model(cls, folder, at, precision)
+            return read_model(cls, folder, where, precision)
         if not hub.is_hub_id(name):
             raise CheckpointError(f"{name}: neither a folder nor a hub id (org/model).")
-        return read_model(cls, hub.fetch(name, revision, token), at, precision, name)
+        return read_model(cls, hub.fetch(name, revision, token), where, precision, name)
 
     def push_to_hub(
         self,
@@ -125,7 +127,10 @@ def write_model(
 ) -> None:
     """Write a model's files into an empty folder; config.json, which makes it a model, comes last."""
     stored_as = None if dtype is None else getattr(torch, dtype)
-    tensors = {n: _narrowed(n, t.detach(), stored_as) for n, t in state_tensors(model).items()}
+    tensors = {
+        n: _narrowed(n, resident(model, n, t).detach(), stored_as)
+        for n, t in state_tensors(model).items()
+    }
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
     if model.tokenizer is not None:
         save_tokenizer(model.tokenizer, folder)
@@ -150,34 +155,40 @@ def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 def read_model(
     model_class: type[Model],
     folder: Path,
-    device: torch.device,
+    where: Where,
     dtype: str | None,
     name: str | None = None,
 ) -> Model:
     """The model that `folder` holds; one saved without a name takes `name`, else the folder's.
 
-    Errors: CheckpointError.
+    Errors: CheckpointError; InputError where memory does not hold it, before a weight is read.
     """
     cfg, checksum = read_config(folder)
     files = weight_files(folder)
+    tensors = read_tensors(files)
+    cfg = cfg.replace(
+        dtype=dtype or cfg.dtype, model_name=cfg.model_name or name or folder.resolve().name
+    )
+    draft = Draft(model_class, cfg)
+    for what, names in (
+        ("missing", draft.expected.keys() - tensors.keys()),
+        ("unknown to this config", tensors.keys() - draft.expected.keys()),
+    ):
+        if names:
+            raise CheckpointError(f"{folder}: weights {what}: {', '.join(sorted(names))}.")
+    check_shapes(tensors.shapes, draft.expected, folder)
+    tokenizer = read_tokenizer(folder, cfg.d_vocab)
+    draft.to(where.place(draft.model))
+    where.begin(draft.memory(tensors.sizes.values()), folder)
     if checksum is not None and len(files) == 1 and file_sha256(files[0]) != checksum:
         raise CheckpointError(
             f"{files[0]}: damaged: its SHA-256 is not the one in config.json. Fetch or save it again; "
             "if the weights were changed on purpose, remove weights_sha256 from config.json."
         )
-    tensors = read_tensors(files)
-    expected, _ = blueprint(model_class, cfg)
-    for what, names in (
-        ("missing", expected.keys() - tensors.keys()),
-        ("unknown to this config", tensors.keys() - expected.keys()),
-    ):
-        if names:
-            raise CheckpointError(f"{folder}: weights {what}: {', '.join(sorted(names))}.")
-    check_shapes(tensors, expected, folder)
-    cfg = cfg.replace(
-        dtype=dtype or cfg.dtype, model_name=cfg.model_name or name or folder.resolve().name
-    )
-    return assemble(model_class, cfg, read_tokenizer(folder, cfg.d_vocab), tensors, device)
+    with draft.filling():
+        for key in tensors:
+            draft.put(key, tensors[key])
+    return draft.finish(tokenizer)
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:

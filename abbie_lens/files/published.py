@@ -5,27 +5,25 @@ Nothing is filled in and nothing left over: a missing, unknown or misshapen tens
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from abbie_lens.config import DTYPES, LoopedConfig
 from abbie_lens.errors import CheckpointError, ConfigError
-from abbie_lens.files.assemble import Model, assemble, blueprint
+from abbie_lens.files.assemble import Draft, Model
 from abbie_lens.files.formats import candidates, recognise
 from abbie_lens.files.formats.entries import Entries, Shapes
 from abbie_lens.files.formats.fields import Fields
 from abbie_lens.files.formats.format import Format
 from abbie_lens.files.keymap import KeyReport
 from abbie_lens.files.layout import CONFIG, MODEL_TYPE, read_json
+from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.tokenizer import read_tokenizer
-from abbie_lens.files.weights import CONVERT, read_tensors, stored_shapes, weight_files
-from abbie_lens.hooks.memory import require_weights_fit
+from abbie_lens.files.weights import CONVERT, StoredTensors, read_tensors, weight_files
 
 SHOWN = 5
 """Names that an error lists."""
@@ -73,7 +71,7 @@ def plan(plain: Mapping[str, Any], stored: Shapes, where: str, name: str) -> Pla
 
 
 def read_published(
-    model_class: type[Model], folder: Path, device: torch.device, dtype: str | None, name: str
+    model_class: type[Model], folder: Path, where: Where, dtype: str | None, name: str
 ) -> Model:
     """The model, with what became of each tensor in `model.load_report`.
 
@@ -88,21 +86,19 @@ def read_published(
                 f"{error} Parcae is published as pickles, which are never read. {CONVERT}"
             ) from error
         raise
-    stored: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        stored |= stored_shapes(file)
-    it = plan(plain, stored, str(folder), name)
-    expected, aliases = blueprint(model_class, it.cfg)
-    ours = {**expected, **{alias: expected[holder] for alias, holder in aliases.items()}}
-    check_keys(it, ours, str(folder))
-    n_params = sum(math.prod(shape) for shape in expected.values())
-    weights = n_params * getattr(torch, dtype or it.cfg.dtype).itemsize
-    require_weights_fit(sum(file.stat().st_size for file in files) + weights, weights)
-    tensors, report = _placed(it, read_tensors(files), ours, aliases, str(folder))
-    if missing := expected.keys() - tensors.keys():
-        raise CheckpointError(f"{folder}: no stored tensor gives {_some(missing)}.")
+    tensors = StoredTensors(files)
+    it = plan(plain, tensors.shapes, str(folder), name)
     cfg = it.cfg if dtype is None else it.cfg.replace(dtype=dtype)
-    model = assemble(model_class, cfg, read_tokenizer(folder, cfg.d_vocab), tensors, device)
+    draft = Draft(model_class, cfg)
+    check_keys(it, draft.shapes, str(folder))
+    tokenizer = read_tokenizer(folder, cfg.d_vocab)
+    draft.to(where.place(draft.model))
+    where.begin(draft.memory(tensors.sizes.values()), folder)
+    with draft.filling():
+        report = _fill(draft, it, read_tensors(files), str(folder))
+        if missing := draft.expected.keys() - draft.filled:
+            raise CheckpointError(f"{folder}: no stored tensor gives {_some(missing)}.")
+    model = draft.finish(tokenizer)
     model.load_report = report
     return model
 
@@ -122,29 +118,25 @@ def check_keys(it: Plan, ours: Shapes, where: str) -> None:
             )
 
 
-def _placed(
-    it: Plan, tensors: dict[str, Tensor], ours: Shapes, aliases: Mapping[str, str], where: str
-) -> tuple[dict[str, Tensor], KeyReport]:
-    """Tensors under our names, tied ones once, and the report under the file's own keys."""
-    placed: dict[str, Tensor] = {}
+def _fill(draft: Draft[Any], it: Plan, tensors: Mapping[str, Tensor], where: str) -> KeyReport:
+    """Put every stored tensor in its place, one by one; the report is under the file's own keys."""
     renamed: dict[str, tuple[str, ...]] = {}
     dropped = []
-    found = [(key, tensor, it.entries.get(it.format.spelt(key))) for key, tensor in tensors.items()]
+    found = [(key, it.entries.get(it.format.spelt(key))) for key in tensors]
     # The embedding before a copy of it, so that it is the copy that is called another tensor.
-    found.sort(key=lambda each: each[2] is not None and any(n in aliases for n in each[2].names))
-    for key, tensor, entry in found:
+    found.sort(key=lambda each: bool(each[1]) and any(n in draft.aliases for n in each[1].names))
+    for key, entry in found:
         if entry is None:
             dropped.append(key)
             continue
         renamed[key] = entry.names
-        for name, piece in zip(entry.names, entry.split(tensor, ours), strict=True):
-            holder = aliases.get(name, name)
-            if holder in placed and not placed[holder].equal(piece):
+        pieces = entry.split(tensors[key], draft.shapes)
+        for name, piece in zip(entry.names, pieces, strict=True):
+            if not draft.put(name, piece):
                 raise CheckpointError(
                     f"{where}: {key} is another tensor than the embedding, though {CONFIG} ties the two."
                 )
-            placed[holder] = piece
-    return placed, KeyReport(renamed, tuple(dropped))
+    return KeyReport(renamed, tuple(dropped))
 
 
 def _dtype(plain: Mapping[str, Any]) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -73,30 +77,71 @@ def _shards(folder: Path) -> list[Path]:
     return [folder / n for n in names]
 
 
-def read_tensors(files: list[Path]) -> dict[str, Tensor]:
-    """All tensors of the files, on the CPU, as stored. Errors: CheckpointError for a damaged file."""
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as stored:
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of some files, on the CPU, as stored; each is read when asked for and kept by nobody.
+
+    Errors: CheckpointError for a damaged file, or a name that two files hold.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files: dict[str, Path] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """By name, from the headers alone."""
+        self.sizes: dict[str, int] = {}
+        """Bytes by name."""
+        for file in files:
+            with _opened(file) as stored:
                 for name in stored.keys():  # noqa: SIM118 (safe_open is no mapping)
-                    if name in tensors:
+                    if name in self._files:
                         raise CheckpointError(f"{file}: holds {name!r}, as another shard does.")
-                    tensors[name] = stored.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{file}: damaged or not a safetensors file ({error}). Fetch or save it again."
-            ) from error
-    return tensors
+                    header = stored.get_slice(name)
+                    self._files[name] = file
+                    self.shapes[name] = tuple(header.get_shape())
+                    self.sizes[name] = math.prod(self.shapes[name]) * _BYTES.get(
+                        header.get_dtype(), 8
+                    )
+
+    def __getitem__(self, name: str) -> Tensor:
+        # Opened anew each time: an open file keeps every page that was ever read of it.
+        with _opened(self._files[name]) as stored:
+            return stored.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+_BYTES = {
+    **{f"{kind}{bits}": bits // 8 for kind in "IUF" for bits in (8, 16, 32, 64)},
+    "BF16": 2,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+}
+"""Bytes of an element, by the dtypes' names in a header."""
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="pt") as stored:
+            yield stored
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file}: damaged or not a safetensors file ({error}). Fetch or save it again."
+        ) from error
+
+
+def read_tensors(files: list[Path]) -> StoredTensors:
+    """All tensors of the files, to be read one by one. Errors: as StoredTensors."""
+    return StoredTensors(files)
 
 
 def stored_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, from the header alone. Errors: CheckpointError."""
-    try:
-        with safe_open(file, framework="pt") as stored:
-            return {n: tuple(stored.get_slice(n).get_shape()) for n in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: damaged or not a safetensors file ({error}).") from error
+    """Shapes by name, from one file's header alone. Errors: CheckpointError."""
+    return StoredTensors([file]).shapes
 
 
 def file_sha256(file: Path) -> str:

@@ -10,6 +10,9 @@ import torch
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import InputError
 
+ROOM = 0.9
+"""Share of the free memory that may be planned with."""
+
 
 def site_elements(cfg: LoopedConfig, name: str, batch: int, pos: int) -> int:
     """Elements of one row of a site."""
@@ -61,14 +64,12 @@ def site_shape(cfg: LoopedConfig, name: str, batch: int, pos: int) -> tuple[int,
     return (batch, pos, width)
 
 
-def require_weights_fit(needed: int, weights: int) -> None:
-    """Errors: InputError where loading takes more memory than is free, before anything is read."""
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(
-            f"loading needs {needed / 2**30:.1f} GiB, {weights / 2**30:.1f} GiB of it for the model, and "
-            f'{free / 2**30:.1f} GiB are free; dtype="bfloat16" halves a float32 model.'
-        )
+def free_bytes(device: torch.device | str) -> int:
+    """Bytes free on a device; those of the machine for one that shares its memory."""
+    at = torch.device(device)
+    if at.type == "cuda":
+        return torch.cuda.mem_get_info(at)[0]
+    return psutil.virtual_memory().available
 
 
 def capture_bytes(
@@ -80,11 +81,8 @@ def capture_bytes(
 
 def require_room(needed: int, states_only: int, device: torch.device) -> None:
     """Errors: InputError, with both sizes and the filter to use, if `needed` bytes are not free on `device`."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    if needed > 0.9 * free:
+    free = free_bytes(device)
+    if needed > ROOM * free:
         raise InputError(
             f"names_filter: this capture needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {device}. "
             f'The states alone, names_filter=["loop.hook_state", "loop.hook_readout"], need {states_only / 2**20:.1f} MiB.'

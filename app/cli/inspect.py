@@ -42,10 +42,7 @@ def command(
         else f"{seen.tokenizer} tokens",
         "vocabulary": f"{cfg.d_vocab}, context {cfg.n_ctx}",
         "parameters": f"{seen.n_params:,}",
-        "weights": f"{_size(seen.weight_bytes)} in {cfg.dtype}, {_size(seen.load_bytes)} while loading",
-        f"r = {seen.n_iters}, {seen.n_ctx} tokens": (
-            f"states {_size(seen.states_bytes)}, every site {_size(seen.capture_bytes)}"
-        ),
+        **seen.memory.lines(),
     }
     typer.echo(seen.name)
     for name, said in lines.items():
@@ -57,13 +54,11 @@ def command(
 
 def _plain(seen: Inspection) -> dict[str, object]:
     sites = {name: {"rows": rows, "shape": list(shape)} for name, rows, shape in seen.sites}
+    shown = ("cfg", "sites", "memory")
     return {
-        **{name: value for name, value in vars(seen).items() if name not in ("cfg", "sites")},
-        "load_bytes": seen.load_bytes,
+        **{name: value for name, value in vars(seen).items() if name not in shown},
+        "load_bytes": seen.memory.load_bytes,
+        "memory": seen.memory.to_dict(),
         "config": seen.cfg.to_dict(),
         "sites": sites,
     }
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.2f} MiB"

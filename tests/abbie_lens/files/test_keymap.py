@@ -168,7 +168,8 @@ def test_damaged_foreign_file(foreign) -> None:
 def test_places_match_one_piece_only() -> None:
     stored = {"a.0.w": torch.ones(1), "a.0.1.w": torch.ones(1), "axb": torch.ones(1)}
     expected = {"b.0": (1,), "literal": (1,)}
-    _, report = apply_key_map({"a.{i}.w": "b.{i}", "a.b": "literal"}, stored, expected, {})
+    put = lambda _name, _tensor: True  # noqa: E731
+    report = apply_key_map({"a.{i}.w": "b.{i}", "a.b": "literal"}, stored, expected, {}, put)
     assert report.renamed == {"a.0.w": ("b.0",)}
     assert report.unused == ("a.0.1.w", "axb"), "a dot in a pattern is a dot"
 
@@ -184,4 +185,4 @@ def test_places_match_one_piece_only() -> None:
 )
 def test_key_maps_that_make_no_sense(key_map, says) -> None:
     with pytest.raises(ConfigError, match=says):
-        apply_key_map(key_map, {"a.0": torch.ones(1)}, {"b": (1,)}, {})
+        apply_key_map(key_map, {"a.0": torch.ones(1)}, {"b": (1,)}, {}, lambda _n, _t: True)
