@@ -9,6 +9,7 @@ from torch import Tensor
 
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError
+from abbie_lens.files.undrawn import Undrawn
 from abbie_lens.files.weights import state_tensors
 
 Model = TypeVar("Model", bound=Any)
@@ -21,7 +22,7 @@ def blueprint(
 
     Returns the shapes by name, and each further name of a tied tensor with the name that holds it.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         empty = model_class(cfg.replace(seed=None))
     held = state_tensors(empty)
     holder = {id(tensor): name for name, tensor in held.items()}
@@ -54,8 +55,11 @@ def assemble(
 
     Names absent from `tensors` keep their random initialisation.
     """
-    with torch.random.fork_rng(devices=[]):  # loading must not move the caller's random numbers
+    with Undrawn():  # which takes as long as reading
         model = model_class(cfg, tokenizer=tokenizer)
+    if not state_tensors(model).keys() <= tensors.keys():
+        with torch.random.fork_rng(devices=[]):  # loading must not move the caller's random numbers
+            model = model_class(cfg, tokenizer=tokenizer)
     with torch.no_grad():
         for name, tensor in state_tensors(model).items():
             if name in tensors:
