@@ -10,6 +10,7 @@ from abbie_lens.conversion.retrofit import cut
 from abbie_lens.errors import ConfigError, InputError
 from abbie_lens.loops import AbbieC, AbbieD, LoopFamily, Relaxed, Std
 from abbie_lens.settings import check_types
+from abbie_lens.training.config import PRECISIONS
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
@@ -41,6 +42,8 @@ class Lesson:
     micro_batch_size: int = 4
     learning_rate: float = 1e-3
     warmup_steps: int = 20
+    precision: str = "auto"
+    """Of training, as in TrainConfig; measured is in the source's dtype."""
     measured_windows: int = 210
     """Held-out windows that are measured before and after, evenly spaced."""
     measured_depths: tuple[int, ...] = (1, 2, 3, 4)
@@ -55,6 +58,7 @@ class Lesson:
             self._require(getattr(self, name) >= least, name, f"an integer >= {least}")
         self._require(self.stop > self.start, "stop", f"more than start={self.start}")
         self._require(self.loop in RULES, "loop", f"one of {', '.join(RULES)}")
+        self._require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
         self._require(self.train in TRAINED, "train", f"one of {', '.join(TRAINED)}")
         self._require(
             self.train == "adapters" or self.loop != "steps", "train", "adapters, with loop=steps"

@@ -104,6 +104,7 @@ def _config(lesson: Lesson, out: Path, texts: dict[str, Path]) -> TrainConfig:
         learning_rate=lesson.learning_rate,
         weight_decay=0.0,
         warmup_steps=lesson.warmup_steps,
+        precision=lesson.precision,
         seed=lesson.seed,
         log_every=5,
         eval_every=50,
