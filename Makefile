@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 APP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help app test lint format bench clean
+.PHONY: help app test lint format bench smollm2 clean
 
 help:
 	@echo "make app     install into .venv and open the dashboard on the bundled model"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    ruff (lint and format) and pyright"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   measure, and rewrite benchmarks/results.json and RESULTS.md"
+	@echo "make smollm2 fetch SmolLM2-135M-Instruct, a real language model (about 100 MB)"
 	@echo "make clean   remove .venv and caches"
 
 $(READY): pyproject.toml constraints.txt
@@ -43,6 +44,9 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+smollm2: $(READY)
+	$(BIN)/abbie-lens fetch smollm2-135m
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

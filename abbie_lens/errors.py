@@ -46,3 +46,9 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """The known names closest to `name`, as text for an error message; empty if none is close."""
     close = difflib.get_close_matches(name, list(known), n=n, cutoff=0.4)
     return f" Nearest: {', '.join(close)}." if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, cut to one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -8,14 +8,8 @@ from typing import Any
 
 import torch
 
-from abbie_lens.errors import CheckpointError, InputError
+from abbie_lens.errors import CheckpointError, InputError, first_line
 from abbie_lens.files.layout import is_model_folder
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, cut to one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def bridge(model: Any, name: str = "") -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,10 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise CheckpointError(f"{file}: expected a JSON object, found {type(plain).__name__}.")
     return plain
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write an object to `file`, whole or not at all."""
+    partial = file.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, file)

@@ -12,8 +12,9 @@ import torch
 from abbie_lens import zoo
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError, InputError
-from abbie_lens.files import hub
+from abbie_lens.files import hub, installed
 from abbie_lens.files.device import resolve_device, resolve_dtype
+from abbie_lens.files.fetch import SOURCES
 from abbie_lens.files.foreign import read_foreign
 from abbie_lens.files.keymap import KeyMap
 from abbie_lens.files.layout import CONFIG
@@ -45,7 +46,7 @@ def load(
     check_memory: bool = True,
     announce: Announce | None = None,
 ) -> HookedLoopedTransformer:
-    """The model called `name_or_path`: a bundled one, a folder, or a hub id, tried in this order.
+    """The model called `name_or_path`: a bundled one, a fetched one, a folder, or a hub id, tried in this order.
 
     A folder or id may hold one of the published formats in `abbie_lens.files.formats`, read into our own loops;
     `model.load_report` then says what became of each tensor.
@@ -110,13 +111,17 @@ def find(name_or_path: str | Path, revision: str | None = None, token: str | Non
     name = str(name_or_path)
     if name in zoo.names():
         return zoo.path(name)
+    if name in installed.names():
+        return installed.path(name)
     path = Path(name_or_path).expanduser()
     if name and path.exists():
         return path
     if isinstance(name_or_path, str) and hub.is_hub_id(name):
         return hub.fetch(name, revision, token)
+    if name in SOURCES:
+        raise CheckpointError(f"{name!r}: not fetched yet; run `abbie-lens fetch {name}` once.")
     near = difflib.get_close_matches(
-        path.name, [*zoo.names(), *_models_beside(path)], n=3, cutoff=0.4
+        path.name, [*zoo.names(), *installed.names(), *_models_beside(path)], n=3, cutoff=0.4
     )
     hint = f" Nearest: {', '.join(near)}." if near else ""
     raise CheckpointError(

@@ -72,7 +72,7 @@ class PretrainedMixin:
         try:
             write_model(model, draft, resolve_dtype(dtype), card, metrics)
             draft.chmod(0o755)  # mkdtemp makes it private
-            _put_in_place(draft, folder)
+            put_in_place(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return folder
@@ -205,7 +205,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
         raise ExistsError(f"{folder}: holds a saved model; overwrite=True replaces it.")
 
 
-def _put_in_place(draft: Path, folder: Path) -> None:
+def put_in_place(draft: Path, folder: Path) -> None:
     """Rename `draft` to `folder`; the model that was there survives until the new one stands."""
     if not folder.exists():
         draft.rename(folder)

@@ -68,6 +68,8 @@ class LoopFamily:
     """Fields of `training.Recipe` in which the family's own training differs from the usual one."""
     gate_parts: ClassVar[tuple[str, ...]] = ()
     """Which `parts` are a learned gate's: all that is trained in the recipe's stage `gate`."""
+    adapter_parts: ClassVar[tuple[str, ...]] = ()
+    """Which `parts` adapt a Body that is kept as it is: all that is trained in the recipe's stage `adapters`."""
 
     def __post_init__(self) -> None:
         check_types(self, f"loop {self.family}: ")

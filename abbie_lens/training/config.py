@@ -143,10 +143,10 @@ class TrainConfig:
         recipe = self.loop_recipe(config.loop)
         recipe.check(config)
         _require(
-            recipe.stage != "gate" or self.init_from is not None,
+            recipe.stage == "joint" or self.init_from is not None,
             "init_from",
             self.init_from,
-            "a model whose gate is to be trained, with recipe.stage='gate'",
+            f"a model whose {recipe.stage} is to be trained, with recipe.stage={recipe.stage!r}",
         )
         if d_vocab is not None and config.d_vocab < d_vocab:
             raise ConfigError(f"model.d_vocab={config.d_vocab}: the tokenizer has {d_vocab} tokens")

@@ -16,8 +16,9 @@ from .depths import CURRICULA, DEPTHS, draw
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
+    from abbie_lens.loops import LoopFamily
 
-STAGES = ("joint", "gate")
+STAGES = ("joint", "gate", "adapters", "body")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Recipe:
     exits there (`exit`)."""
     n_supervised: int = 5
     stage: str = "joint"
-    """`joint` trains the whole model; `gate` the learned gate alone, all else frozen as it is."""
+    """`joint` trains the whole model; `gate` the learned gate alone, `adapters` the loop's adapters alone, `body` the
+    Body's own weights alone, all else frozen as it is."""
     jacobian_weight: float = 0.0
     """w of STARS: (1 - w) loss + w ‖J‖_F²/n, J the Jacobian of one more iteration. Source: arXiv 2605.26733."""
     jacobian_from: float = 0.1
@@ -94,6 +96,11 @@ class Recipe:
             f"'joint': {loop.family} has no gate of its own to train",
         )
         self._require(
+            self.stage != "adapters" or bool(loop.adapter_parts),
+            "stage",
+            f"'joint': {loop.family} has no adapters to train",
+        )
+        self._require(
             self.stage != "gate" or self.loss == "exit" or not loop.learns_from_exits,
             "loss",
             f"'exit' in stage='gate': the gate of {loop.family} learns from every read-out",
@@ -116,6 +123,14 @@ class Recipe:
             "jacobian_weight",
             f"0: it takes iteration {cfg.n_iters + 1}, {allowed}",
         )
+
+    def trained_parts(self, loop: LoopFamily) -> tuple[str, ...]:
+        """How the names of the parameters begin that the stage trains."""
+        if self.stage == "gate":
+            return tuple(f"loop.{part}." for part in loop.gate_parts)
+        if self.stage == "adapters":
+            return tuple(f"loop.{part}." for part in loop.adapter_parts)
+        return ("body.",) if self.stage == "body" else ("",)
 
     def n_iters(self, trained: int, seed: int, step: int, progress: float = 1.0) -> int:
         """Iterations of training step `step`, or of its first sequence; see `row_depths`."""

@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 
 from abbie_lens.errors import ConfigError, ExistsError
-from abbie_lens.files.layout import ACCURACY, EVALUATION
+from abbie_lens.files.layout import ACCURACY, EVALUATION, write_json
 
 from . import checkpoints, metrics
 from .card import training_card, training_metrics
@@ -76,7 +76,7 @@ class _Run:
         self.now = TrainProgress(0, self.trainer.n_steps)
         self.step = self._restore()
         if self.main:
-            _write_json(self.out / "config.json", config.to_dict())
+            write_json(self.out / "config.json", config.to_dict())
         if config.trackers:
             accelerator.init_trackers("abbie-lens", config={"run": json.dumps(config.to_dict())})
 
@@ -193,7 +193,7 @@ class _Run:
                 overwrite=True,
             )
             name = EVALUATION if isinstance(result, Evaluation) else ACCURACY
-            _write_json(partial / name, result.to_dict())
+            write_json(partial / name, result.to_dict())
             os.replace(partial, final)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
@@ -201,9 +201,3 @@ class _Run:
 
     def _report_evaluation(self, done: int, total: int) -> None:
         self.report(dataclasses.replace(self.now, stage="evaluation", step=done, n_steps=total))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -44,8 +44,8 @@ class Trainer:
                 block.compile()
         self.bf16 = _use_bf16(config.precision, accelerator.device)
         self.recipe = config.loop_recipe(cfg.loop)
-        if self.recipe.stage == "gate":
-            _freeze_all_but_gate(self.model)
+        if self.recipe.stage != "joint":
+            _freeze_all_but(self.model, self.recipe.trained_parts(cfg.loop))
         self.objective = accelerator.prepare_model(Objective(self.model, self.recipe))
         self.optimizer = _adamw(self.model, config)
 
@@ -145,10 +145,9 @@ def _use_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bfloat16"
 
 
-def _freeze_all_but_gate(model: HookedLoopedTransformer) -> None:
-    gate = tuple(f"loop.{part}." for part in model.cfg.loop.gate_parts)
+def _freeze_all_but(model: HookedLoopedTransformer, trained: tuple[str, ...]) -> None:
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(gate))
+        parameter.requires_grad_(name.startswith(trained))
 
 
 def _adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -9,6 +9,7 @@ from abbie_lens.errors import CheckpointError
 from abbie_lens.files.formats.format import Format
 from abbie_lens.files.formats.hrm_text import HrmText
 from abbie_lens.files.formats.huginn import HuginnFormat
+from abbie_lens.files.formats.llama import LlamaFormat
 from abbie_lens.files.formats.loopus import LoopusFormat
 from abbie_lens.files.formats.ouro import OuroFormat
 from abbie_lens.files.formats.parcae import ParcaeFormat
@@ -25,6 +26,7 @@ FORMATS: tuple[Format, ...] = (
     ParcaeFormat(),
     PonderingPythia(),
     LoopusFormat(),
+    LlamaFormat(),
 )
 
 __all__ = ["FORMATS", "Format", "candidates", "recognise"]
