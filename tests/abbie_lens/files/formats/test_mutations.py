@@ -111,7 +111,9 @@ def test_norms_in_another_place(tmp_path, name):
 
 def test_pythias_branches_one_after_the_other(tmp_path):
     c, w = write("pondering_pythia", tmp_path)
-    differs(variant(load(tmp_path, device="cpu"), parallel_attn_mlp=False), "pondering_pythia", c, w)
+    differs(
+        variant(load(tmp_path, device="cpu"), parallel_attn_mlp=False), "pondering_pythia", c, w
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "hrm_text"])
