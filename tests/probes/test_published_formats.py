@@ -14,34 +14,33 @@ from tests.abbie_lens.files.formats.checkpoints import CONFIGS, write
 R = 3
 PROMPTS = ["the cat sat on the mat", "the rat ran"]
 GATED = ("ouro", "loopus")
-SIZES = {
-    name: {"vocab_size": 300, "padded_vocab_size": 300}
-    if "padded_vocab_size" in c
-    else {"base_vocab_size": 300, "base_max_position_embeddings": 96}
-    if name == "loopus"
-    else {"vocab_size": 300, "max_position_embeddings": 96}
-    for name, c in CONFIGS.items()
-}
+TASK = tasks.make("k-hop", n_nodes=6, n_ctx=40, train_difficulty=(1, 2), test_difficulty=(1, 3))
 every_format = pytest.mark.parametrize("name", CONFIGS)
+
+
+def sizes(name, vocabulary):
+    """The fields of a model that reads 96 tokens of so many."""
+    if name == "loopus":
+        return {"base_vocab_size": vocabulary, "base_max_position_embeddings": 96}
+    fields = {"vocab_size": vocabulary}
+    if "padded_vocab_size" in CONFIGS[name]:
+        return {**fields, "padded_vocab_size": vocabulary, "block_size": 96}
+    return {**fields, "max_position_embeddings": 96}
 
 
 @pytest.fixture(scope="module")
 def speaker(tiny_tokenizer, tmp_path_factory):
-    """`speaker(name)`: a model of that format that reads text, loaded once."""
+    """`speaker(name, tokenizer)`: a model of that format that reads text, loaded once."""
     loaded = {}
 
-    def model(name):
-        if name not in loaded:
+    def model(name, tokenizer=tiny_tokenizer):
+        if (name, tokenizer) not in loaded:
             folder = tmp_path_factory.mktemp("formats") / name
-            write(
-                name,
-                folder,
-                **SIZES[name],
-                **({"block_size": 96} if "block_size" in CONFIGS[name] else {}),
-            )
-            tiny_tokenizer.save_pretrained(folder)
-            loaded[name] = load(folder, device="cpu")
-        return loaded[name]
+            vocabulary = 300 if tokenizer is tiny_tokenizer else TASK.d_vocab
+            write(name, folder, **sizes(name, vocabulary))
+            tokenizer.save_pretrained(folder)
+            loaded[name, tokenizer] = load(folder, device="cpu")
+        return loaded[name, tokenizer]
 
     return model
 
@@ -109,7 +108,8 @@ def test_the_learned_gate_stops_where_its_own_probabilities_say(speaker, name):
     found = probes.halting(model, PROMPTS[0], n_iters=R, rules=["learned_gate"])
     _, cache = model.run_with_cache(PROMPTS[0], n_iters=R, names_filter="loop.hook_gate")
     stopped = 1 - (1 - cache["loop.hook_gate"][..., 0].double()).cumprod(0).numpy()
-    threshold = float(np.median(stopped))
+    between = np.sort(stopped.ravel())[stopped.size // 2 - 1 : stopped.size // 2 + 1]
+    threshold = float(between.mean())
     over = stopped >= threshold
     expected = np.where(over.any(0), 1 + over.argmax(0), R)
     np.testing.assert_array_equal(found.at("learned_gate", threshold).exit_step, expected)
@@ -124,13 +124,15 @@ def test_linear(speaker, name):
     sites = ("loop.hook_state", "loop.hook_readout", "body.0.hook_resid_post")
     found = probes.linear(model, documents, sites=sites, label="current_class", n_iters=2)
     assert found.rows.tolist() == [3, 3, model.rows(sites[2], 2)]
-    assert ((found.trained[:, :3] >= -1) & (found.trained[:, :3] <= 1)).all() and found.figure()
+    for rows, scores in zip(found.rows, found.trained, strict=True):
+        assert ((scores[:rows] >= -1) & (scores[:rows] <= 1)).all()
+        assert np.isnan(scores[rows:]).all()
+    assert found.figure()
 
 
 @every_format
 def test_depth_on_a_task(speaker, name):
-    task = tasks.make("k-hop", n_nodes=6, n_ctx=40, train_difficulty=(1, 2), test_difficulty=(1, 3))
-    found = probes.task_depth(speaker(name), task, 2, n_answers=6, n_rows=3)
+    found = probes.task_depth(speaker(name, TASK.tokenizer()), TASK, 2, n_answers=6, n_rows=3)
     assert found.accuracy.shape[0] == 3 and np.isfinite(found.accuracy).all() and found.figure()
 
 
@@ -144,8 +146,11 @@ def test_bundle(speaker, name, tmp_path):
     _, cache = model.run_with_cache(PROMPTS[0], n_iters=R, names_filter="loop.hook_state")
     states = {"h": cache["loop.hook_state"]}
     back = probes.bundle.load(probes.bundle.save(results, tmp_path / "run", states=states))
-    np.testing.assert_array_equal(back["lens"].top_ids, results["lens"].top_ids)
-    assert back["halting"].model == results["halting"].model and back["halting"].figure()
+    np.testing.assert_array_equal(back.results["lens"].top_ids, results["lens"].top_ids)
+    assert (
+        back.results["halting"].model == results["halting"].model
+        and back.results["halting"].figure()
+    )
 
 
 def test_two_formats_on_one_scale(speaker):
