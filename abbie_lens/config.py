@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
-
-import torch
+from typing import Any
 
 from abbie_lens import loops
 from abbie_lens.errors import ConfigError, nearest
 from abbie_lens.loops.base import LoopFamily
+from abbie_lens.staged import StagedConfig
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2")
 NORMALIZATIONS = ("RMS", "RMSPre", "LN")
@@ -26,42 +26,8 @@ CHOICES = {
     "positional_embedding_type": POSITIONS,
     "dtype": DTYPES,
     "qk_norm": QK_NORMS,
-    "value_embeddings": VALUE_EMBEDDINGS,
 }
 """Fields whose value is one of a few."""
-
-
-class StagedConfig:
-    """What a Head, a Body in a loop and a Tail say of themselves, whatever their blocks are."""
-
-    n_head_blocks: int
-    n_body_blocks: int
-    n_tail_blocks: int
-    n_iters: int
-    loop: LoopFamily
-    dtype: str
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The parameters' dtype as torch names it."""
-        return getattr(torch, self.dtype)
-
-    def n_layers(self, n_iters: int | None = None) -> int:
-        """Blocks of the equivalent plain transformer at this depth: N_h + r N_b + N_t."""
-        r = self.n_iters if n_iters is None else n_iters
-        return self.n_head_blocks + r * self.n_body_blocks + self.n_tail_blocks
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with the named fields changed."""
-        return dataclasses.replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `loop` is tagged by family."""
-        plain = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "loop"
-        }
-        return {**plain, "loop": loops.encode(self.loop)}
 
 
 @dataclass(frozen=True)
@@ -118,11 +84,13 @@ class LoopedConfig(StagedConfig):
     NTK_original_ctx_len: int = 8192
     use_bias: bool = False
     """Biases in attention and MLP projections."""
+    use_attn_bias: bool | None = None
+    """Biases in attention projections where they differ from the MLP's; as `use_bias` if None."""
     use_qk_bias: bool = False
     """Biases of queries and keys alone."""
-    value_embeddings: str = "none"
-    """Blocks whose values get an embedding of the token added: none, or every other one over Head, Body and Tail, the
-    last block among them (`alternate`)."""
+    value_embeddings: str | tuple[int, ...] = "none"
+    """Blocks whose values get an embedding of the token added: none, every other one over Head, Body and Tail, the last
+    block among them (`alternate`), or those of these numbers, counted from 0 over the three."""
     prefix_lm: bool = False
     """Whether `token_type_ids` may mark a prefix whose tokens see each other both ways."""
     tie_word_embeddings: bool = True
@@ -172,6 +140,14 @@ class LoopedConfig(StagedConfig):
         )
         for name, allowed in CHOICES.items():
             _require((value := getattr(self, name)) in allowed, name, value, allowed)
+        if isinstance(self.value_embeddings, list):
+            set_("value_embeddings", tuple(self.value_embeddings))
+        _require(
+            self.value_embeddings in VALUE_EMBEDDINGS or self._names_blocks(),
+            "value_embeddings",
+            self.value_embeddings,
+            f"one of {VALUE_EMBEDDINGS}, or different numbers of blocks below {self.n_layers(1)}",
+        )
         for name in ("embed_scale", "output_logits_soft_cap", "initializer_range", "eps"):
             _require(
                 _is_number(value := getattr(self, name)) and value >= 0,
@@ -203,6 +179,14 @@ class LoopedConfig(StagedConfig):
         set_("loop", self.loop.fitted(self))
         self.loop.check(self)
 
+    def _names_blocks(self) -> bool:
+        named = self.value_embeddings
+        return (
+            isinstance(named, tuple)
+            and all(_is_int(b) and 0 <= b < self.n_layers(1) for b in named)
+            and len(set(named)) == len(named) > 0
+        )
+
     @property
     def head_width(self) -> int:
         """d_head as an int (never None after construction)."""
@@ -224,9 +208,16 @@ class LoopedConfig(StagedConfig):
         return int(self.n_key_value_heads or 0)
 
     @property
-    def value_embedding_blocks(self) -> range:
+    def attn_bias(self) -> bool:
+        """Whether attention's projections have biases."""
+        return self.use_bias if self.use_attn_bias is None else self.use_attn_bias
+
+    @property
+    def value_embedding_blocks(self) -> Sequence[int]:
         """Blocks with value embeddings, counted over Head, Body and Tail in this order."""
-        n = self.n_head_blocks + self.n_body_blocks + self.n_tail_blocks
+        if not isinstance(self.value_embeddings, str):
+            return self.value_embeddings
+        n = self.n_layers(1)
         return range((n - 1) % 2, n if self.value_embeddings == "alternate" else 0, 2)
 
     @classmethod

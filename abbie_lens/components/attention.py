@@ -23,11 +23,13 @@ class Attention(nn.Module):
     def __init__(self, cfg: LoopedConfig) -> None:
         super().__init__()
         self.n_heads, self.n_kv, self.d_head = cfg.n_heads, cfg.kv_heads, cfg.head_width
-        qk_bias = cfg.use_bias or cfg.use_qk_bias
-        self.q_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=qk_bias)
-        self.k_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=qk_bias)
-        self.v_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=cfg.use_bias)
-        self.o_proj = nn.Linear(self.n_heads * self.d_head, cfg.d_model, bias=cfg.use_bias)
+        bias = cfg.attn_bias
+        self.q_proj = nn.Linear(
+            cfg.d_model, self.n_heads * self.d_head, bias=bias or cfg.use_qk_bias
+        )
+        self.k_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=bias or cfg.use_qk_bias)
+        self.v_proj = nn.Linear(cfg.d_model, self.n_kv * self.d_head, bias=bias)
+        self.o_proj = nn.Linear(self.n_heads * self.d_head, cfg.d_model, bias=bias)
         self.qk_norm, self.adjacent = cfg.qk_norm, cfg.rotary_adjacent_pairs
         if self.qk_norm == "learned":
             self.q_norm, self.k_norm = (RMSNorm(self.d_head, cfg.eps) for _ in range(2))
@@ -38,7 +40,7 @@ class Attention(nn.Module):
         """Set by the model in the blocks that have value embeddings."""
         self.gate_proj = None
         if cfg.attention_gate:
-            self.gate_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=cfg.use_bias)
+            self.gate_proj = nn.Linear(cfg.d_model, self.n_heads * self.d_head, bias=bias)
             self.hook_z_gate = Site()
         self.hook_q, self.hook_k, self.hook_v = Site(), Site(), Site()
         if cfg.positional_embedding_type == "rotary":

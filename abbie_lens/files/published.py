@@ -107,7 +107,9 @@ def check_keys(it: Plan, ours: Shapes, where: str) -> None:
     """Errors: CheckpointError naming the keys that are missing, unknown, or of another shape than the config's."""
     if missing := [k for k, e in it.entries.items() if k not in it.stored and not e.optional]:
         raise CheckpointError(f"{where}: weights missing for {it.format.name}: {_some(missing)}.")
-    if unknown := [k for k in it.stored if k not in it.entries and not it.format.is_dead(k)]:
+    if unknown := [
+        k for k in it.stored if k not in it.entries and not it.format.is_dead(k, it.stored)
+    ]:
         raise CheckpointError(
             f"{where}: weights that {CONFIG} has no place for in {it.format.name}: {_some(unknown)}."
         )

@@ -46,6 +46,6 @@ class Format(ABC):
         """A stored key as `entries` spells it."""
         return key
 
-    def is_dead(self, key: str) -> bool:
-        """Whether no forward pass reads this tensor."""
+    def is_dead(self, key: str, stored: Shapes) -> bool:
+        """Whether no forward pass reads this tensor of a checkpoint that holds `stored`."""
         return re.fullmatch(self.dead, key) is not None

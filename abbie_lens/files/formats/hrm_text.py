@@ -70,27 +70,37 @@ class HrmText(Format):
         depth = cfg.n_body_blocks // 2
         for stack, first in (("L", 0), ("H", depth)):
             for b in range(depth):
-                ours |= _layer(f"model.{stack}_module.layers.{b}", f"body.{first + b}", stored)
+                theirs, block = f"model.{stack}_module.layers.{b}", f"body.{first + b}"
+                ours |= _attention(theirs, block, stored, "weight")
+                ours |= _mlp(theirs, block, stored, "weight")
+                if cfg.attn_bias:
+                    ours |= _attention(theirs, block, stored, "bias")
+                if cfg.use_bias:
+                    ours |= _mlp(theirs, block, stored, "bias")
         return ours
 
 
-def _layer(theirs: str, ours: str, stored: Shapes) -> Entries:
+def _attention(theirs: str, ours: str, stored: Shapes, kind: str) -> Entries:
     split = f"{theirs}.self_attn.o_proj.weight" in stored
     attn = f"{theirs}.{'self_attn' if split else 'attn'}"
-    gqkv = [f"{ours}.attn.{n}_proj.weight" for n in ("gate", "q", "k", "v")]
-    up = [f"{ours}.mlp.{n}_proj.weight" for n in ("gate", "in")]
-    entries = {
-        f"{attn}.o_proj.weight": rows(f"{ours}.attn.o_proj.weight"),
-        f"{theirs}.mlp.down_proj.weight": rows(f"{ours}.mlp.out_proj.weight"),
+    names = {n: f"{ours}.attn.{n}_proj.{kind}" for n in ("gate", "q", "k", "v")}
+    return {
+        f"{attn}.o_proj.{kind}": rows(f"{ours}.attn.o_proj.{kind}"),
+        **_fused_or_not(f"{attn}.gqkv_proj.{kind}", f"{attn}.{{}}_proj.{kind}", names, stored),
     }
-    if f"{attn}.q_proj.weight" in stored:
-        names = [f"{attn}.{n}_proj.weight" for n in ("gate", "q", "k", "v")]
-        entries |= {a: rows(b) for a, b in zip(names, gqkv, strict=True)}
-    else:
-        entries[f"{attn}.gqkv_proj.weight"] = rows(*gqkv)
-    if f"{theirs}.mlp.up_proj.weight" in stored:
-        names = [f"{theirs}.mlp.{n}_proj.weight" for n in ("gate", "up")]
-        entries |= {a: rows(b) for a, b in zip(names, up, strict=True)}
-    else:
-        entries[f"{theirs}.mlp.gate_up_proj.weight"] = rows(*up)
-    return entries
+
+
+def _mlp(theirs: str, ours: str, stored: Shapes, kind: str) -> Entries:
+    mlp = f"{theirs}.mlp"
+    names = {"gate": f"{ours}.mlp.gate_proj.{kind}", "up": f"{ours}.mlp.in_proj.{kind}"}
+    return {
+        f"{mlp}.down_proj.{kind}": rows(f"{ours}.mlp.out_proj.{kind}"),
+        **_fused_or_not(f"{mlp}.gate_up_proj.{kind}", f"{mlp}.{{}}_proj.{kind}", names, stored),
+    }
+
+
+def _fused_or_not(fused: str, single: str, names: dict[str, str], stored: Shapes) -> Entries:
+    """Rows of one tensor, or a tensor each where the first of these is stored; `names`: their part -> ours."""
+    if single.format(next(iter(names))) in stored:
+        return {single.format(part): rows(ours) for part, ours in names.items()}
+    return {fused: rows(*names.values())}

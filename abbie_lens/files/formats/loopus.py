@@ -85,5 +85,5 @@ class LoopusFormat(Format):
         norms = NORMS | (QK_NORMS if cfg.qk_norm == "learned" else {})
         for theirs, stage in STAGES.items():
             for b in range(getattr(cfg, f"n_{stage}_blocks")):
-                ours |= llama_layer(f"{theirs}.layers.{b}", f"{stage}.{b}", norms)
+                ours |= llama_layer(cfg, f"{theirs}.layers.{b}", f"{stage}.{b}", norms)
         return ours

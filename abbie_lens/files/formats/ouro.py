@@ -64,5 +64,5 @@ class OuroFormat(Format):
             f"{GATE}.bias": rows("loop.gate.bias"),
         }
         for b in range(cfg.n_body_blocks):
-            ours |= llama_layer(f"model.layers.{b}", f"body.{b}", NORMS)
+            ours |= llama_layer(cfg, f"model.layers.{b}", f"body.{b}", NORMS)
         return ours

@@ -5,15 +5,15 @@ No model_type: config.json is the dataclass with its name. Published weights are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
 from typing import Any
 
 from abbie_lens.config import LoopedConfig
-from abbie_lens.errors import CheckpointError
 from abbie_lens.files.formats.entries import Entries, Scaled, Shapes, rows
 from abbie_lens.files.formats.fields import Fields
 from abbie_lens.files.formats.format import Format
-from abbie_lens.files.formats.raven import blocks, stage_sizes
+from abbie_lens.files.formats.raven import STAGES, blocks, stage_sizes
 from abbie_lens.loops import Parcae
 
 TELL = "transformer.adapter.A_log"
@@ -76,7 +76,10 @@ class ParcaeFormat(Format):
         rope = fields.part("rope_settings")
         rope.only("use_rope", True)
         rope.only("rope_condense_ratio", 1)
-        embeds = any(key.startswith("value_embeds.") for key in stored)
+        stages = stage_sizes(fields)
+        embeds = tuple(b for b, keys in enumerate(_value_keys(stages)) if keys <= stored.keys())
+        n = sum(stages.values())
+        every_other = embeds == tuple(range((n - 1) % 2, n, 2))
         if embeds and groups < heads:
             fields.refuse("num_key_value_heads", "with value embeddings expected as many as heads")
         return LoopedConfig(
@@ -86,24 +89,21 @@ class ParcaeFormat(Format):
             d_mlp=mlp,
             d_vocab=fields.integer("padded_vocab_size"),
             n_ctx=fields.integer("block_size"),
-            **stage_sizes(fields),
+            **stages,
             n_iters=fields.integer("mean_recurrence"),
             act_fn="relu2",
             gated_mlp=False,
             qk_norm="after_rotary" if fields.flag("qk_norm") else "none",
             rotary_base=rope.number("rope_base"),
             rotary_adjacent_pairs=True,
-            value_embeddings="alternate" if embeds else "none",
+            value_embeddings=("alternate" if every_other else embeds) if embeds else "none",
             tie_word_embeddings=fields.flag("tie_embeddings"),
             eps=fields.number("norm_eps"),
             loop=Parcae(input_norm=fields.flag("prelude_norm")),
         )
 
     def entries(self, cfg: LoopedConfig, stored: Shapes) -> Entries:
-        """Blocks, filter, embeddings of tokens and values, norms and head.
-
-        Errors: CheckpointError where the blocks with value embeddings are not every other one.
-        """
+        """Blocks, filter, embeddings of tokens and values, norms and head."""
         ours: Entries = {
             "transformer.wte.weight": rows("embed.weight"),
             "lm_head.weight": rows("unembed.weight", optional=cfg.tie_word_embeddings),
@@ -130,8 +130,28 @@ class ParcaeFormat(Format):
             if number in cfg.value_embedding_blocks:
                 ours[value] = rows(f"{block}.attn.value_embed.weight")
                 ours[gate] = rows(f"{block}.attn.value_embed.gate.weight")
-            elif value in stored and gate in stored:
-                raise CheckpointError(
-                    f"{value}, {gate}: supported are value embeddings in every other block, the last included."
-                )
         return ours
+
+    def is_dead(self, key: str, stored: Shapes) -> bool:
+        """Besides the buffer: value embeddings in a block without their gate, and a gate without them."""
+        sizes = {f"n_{ours}_blocks": _depth(stored, theirs) for theirs, ours in STAGES.items()}
+        halves = (keys for keys in _value_keys(sizes) if key in keys)
+        return super().is_dead(key, stored) or any(not keys <= stored.keys() for keys in halves)
+
+
+def _value_keys(sizes: Mapping[str, int]) -> list[set[str]]:
+    """The two keys that a block with value embeddings has, of every block; `sizes`: numbers of blocks."""
+    names = [
+        f"transformer.{theirs}.{b}"
+        for theirs, ours in STAGES.items()
+        for b in range(sizes[f"n_{ours}_blocks"])
+    ]
+    return [
+        {f"value_embeds.{b}.weight", f"{name}.attn.ve_gate.weight"} for b, name in enumerate(names)
+    ]
+
+
+def _depth(stored: Shapes, stage: str) -> int:
+    """Blocks that a stage has in the file."""
+    found = (re.match(rf"transformer\.{stage}\.(\d+)\.", key) for key in stored)
+    return max((int(each[1]) + 1 for each in found if each), default=0)

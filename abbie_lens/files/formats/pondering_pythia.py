@@ -14,7 +14,7 @@ from abbie_lens.config import LoopedConfig
 from abbie_lens.files.formats.entries import Entries, HeadRows, Shapes, rows
 from abbie_lens.files.formats.fields import Fields
 from abbie_lens.files.formats.format import Format
-from abbie_lens.files.formats.shared import ACTIVATIONS, tied
+from abbie_lens.files.formats.shared import ACTIVATIONS, biases, tied
 from abbie_lens.loops import Ponder
 
 PARTS = {
@@ -49,7 +49,6 @@ class PonderingPythia(Format):
     def config(self, fields: Fields, stored: Shapes) -> LoopedConfig:
         """Ours."""
         fields.only("ponderinglm", True)
-        fields.only("attention_bias", True)
         fields.only("rope_scaling", None)
         width, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
         rope = fields.part("rope_parameters")
@@ -78,7 +77,7 @@ class PonderingPythia(Format):
             parallel_attn_mlp=fields.flag("use_parallel_residual"),
             rotary_dim=int(share * (width // heads)),
             rotary_base=float(base),
-            use_bias=True,
+            **biases(fields.flag("attention_bias", True), mlp=True),
             **tied(fields, "tie_word_embeddings"),
             embed_scale=width**0.5 if fields.flag("scale_embeds") else 1.0,
             loop=Ponder(first_scale="planned" if grows else "one"),
@@ -94,9 +93,12 @@ class PonderingPythia(Format):
             ours[f"gpt_neox.final_layer_norm.{kind}"] = rows(f"ln_final.{kind}")
             for b in range(cfg.n_body_blocks):
                 layer = f"gpt_neox.layers.{b}"
+                biased = kind == "weight" or cfg.attn_bias
                 for theirs, name in PARTS.items():
-                    ours[f"{layer}.{theirs}.{kind}"] = rows(f"body.{b}.{name}.{kind}")
+                    if biased or not theirs.startswith("attention"):
+                        ours[f"{layer}.{theirs}.{kind}"] = rows(f"body.{b}.{name}.{kind}")
                 qkv = tuple(f"body.{b}.attn.{n}_proj.{kind}" for n in "qkv")
                 fused = f"{layer}.attention.query_key_value.{kind}"
-                ours[fused] = HeadRows(qkv, n_heads=cfg.n_heads)
+                if biased:
+                    ours[fused] = HeadRows(qkv, n_heads=cfg.n_heads)
         return ours

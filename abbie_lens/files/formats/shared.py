@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from abbie_lens.config import LoopedConfig
 from abbie_lens.files.formats.entries import Entries, rows
 from abbie_lens.files.formats.fields import REQUIRED, Fields
 
@@ -61,11 +62,9 @@ def require_full_attention(fields: Fields) -> None:
 def llama_shape(fields: Fields) -> dict[str, Any]:
     """Our fields of a model whose config has transformers' usual names.
 
-    Errors: CheckpointError for biases, windows, partial rotation and scalings that we do not have.
+    Errors: CheckpointError for windows, partial rotation and scalings that we do not have.
     """
     require_full_attention(fields)
-    for bias in ("attention_bias", "mlp_bias"):
-        fields.only(bias, False)
     fields.only("partial_rotary_factor", 1.0)
     heads = fields.integer("num_attention_heads")
     return {
@@ -78,20 +77,31 @@ def llama_shape(fields: Fields) -> dict[str, Any]:
         "n_ctx": fields.integer("max_position_embeddings"),
         "eps": fields.number("rms_norm_eps"),
         "act_fn": fields.choice("hidden_act", ACTIVATIONS),
+        **biases(fields.flag("attention_bias", False), fields.flag("mlp_bias", False)),
         **rope(fields),
     }
 
 
-def llama_layer(theirs: str, ours: str, norms: Mapping[str, str]) -> Entries:
+def biases(attention: bool, mlp: bool) -> dict[str, Any]:
+    """Our fields of biases in attention and in the MLP."""
+    return {"use_bias": mlp, "use_attn_bias": None if attention == mlp else attention}
+
+
+def llama_layer(cfg: LoopedConfig, theirs: str, ours: str, norms: Mapping[str, str]) -> Entries:
     """The tensors of one layer; `norms`: their name -> ours."""
-    parts = {
-        **{f"self_attn.{n}_proj": f"attn.{n}_proj" for n in "qkvo"},
+    attn = {f"self_attn.{n}_proj": f"attn.{n}_proj" for n in "qkvo"}
+    mlp = {
         "mlp.gate_proj": "mlp.gate_proj",
         "mlp.up_proj": "mlp.in_proj",
         "mlp.down_proj": "mlp.out_proj",
-        **norms,
     }
-    return {f"{theirs}.{a}.weight": rows(f"{ours}.{b}.weight") for a, b in parts.items()}
+    parts = attn | mlp | dict(norms)
+    biased = (attn if cfg.attn_bias else {}) | (mlp if cfg.use_bias else {})
+    return {
+        f"{theirs}.{a}.{kind}": rows(f"{ours}.{b}.{kind}")
+        for kind, there in (("weight", parts), ("bias", biased))
+        for a, b in there.items()
+    }
 
 
 def tied(fields: Fields, name: str, default: Any = REQUIRED) -> dict[str, Any]:

@@ -43,7 +43,7 @@ REFUSED = [
     ("ouro", {"head_dim": 24}, r"q_proj.weight is \[48, 48\], config.json says \[96, 48\]"),
     ("ouro", {"hidden_act": "xielu"}, "hidden_act='xielu': supported are"),
     ("ouro", {"tie_word_embeddings": True}, "lm_head.weight is another tensor than the embedding"),
-    ("hrm_text", {"attention_bias": True}, "attention_bias=True"),
+    ("hrm_text", {"attention_bias": True}, "weights missing for hrm_text: .*gqkv_proj.bias"),
     (
         "hrm_text",
         {"num_layers_per_stack": 3},
@@ -53,7 +53,7 @@ REFUSED = [
     ("parcae", {"num_key_value_heads": 2}, "num_key_value_heads=2: with value embeddings"),
     ("parcae", {"logit_softcap": 30.0}, "logit_softcap=30.0"),
     ("parcae", {"recurrent_embedding_dimension": 64}, "recurrent_embedding_dimension=64"),
-    ("pondering_pythia", {"attention_bias": False}, "attention_bias=False"),
+    ("pondering_pythia", {"attention_bias": False}, "no place for in .*attention.dense.bias"),
     ("pondering_pythia", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5: contradicts"),
     ("pondering_pythia", {"mutiply_pondering_steps": ...}, "'mutiply_pondering_steps' is missing"),
     ("loopus", {"vocab_size": 256}, "vocab_size=256"),

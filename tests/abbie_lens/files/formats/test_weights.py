@@ -92,16 +92,6 @@ def test_pickles_are_converted_once_as_the_error_says(changed):
         load(folder)
 
 
-def test_value_embeddings_in_other_blocks_are_refused(changed):
-    def more(weights):
-        weights["value_embeds.0.weight"] = weights["value_embeds.1.weight"].clone()
-        gate = weights["transformer.prelude.1.attn.ve_gate.weight"].clone()
-        weights["transformer.prelude.0.attn.ve_gate.weight"] = gate
-
-    with pytest.raises(CheckpointError, match="in every other block"):
-        load(changed("parcae", more))
-
-
 def test_a_tokenizer_with_more_tokens_than_the_vocabulary(changed, tiny_tokenizer):
     folder = changed("ouro")
     tiny_tokenizer.save_pretrained(folder)
