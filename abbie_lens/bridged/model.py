@@ -77,6 +77,7 @@ class LoopedBridge(BridgedSites):
         self.__dict__["unembed"] = BridgedUnembed(bridge.unembed, self.cfg.output_logits_soft_cap)
         self.loop = LoopParts({})
         self.setup()
+        self.eval()
         self.conductor = Conductor(bridge)
         self._caches = False
         self._rehearse()
@@ -100,10 +101,11 @@ class LoopedBridge(BridgedSites):
         self._caches = self.conductor.muted = True  # or the runs below would begin here again
         try:
             with torch.no_grad():
-                whole, past = self(tokens, n_iters=2)[:, -1], {}
+                whole = logits = self(tokens, n_iters=2)[:, -1:]
+                past: KVCache | None = {}
                 for token in tokens.T:
                     logits, past = self.run_cached(token[None], past, 2)
-            off = float((logits[:, -1] - whole).abs().max() / whole.abs().max().clamp_min(1e-6))
+            off = float((logits - whole).abs().max() / whole.abs().max().clamp_min(1e-6))
             wrong = off > 100 * torch.finfo(self.dtype).eps and f"is off by {off:.1e}"
         except Exception as error:  # each model's code raises what it likes
             wrong = f"fails ({first_line(error)})"
