@@ -87,6 +87,28 @@ def make_context(
     Errors: InputError for more positions than the model has, a mask of another shape, a `past` of
     another depth, or token types that the model does not have or that come after cached tokens.
     """
+    n_past = length_of(past, n_iters, tokens, attention_mask, cfg.n_ctx)
+    n_new = tokens.shape[1]
+    positions = position_ids(attention_mask, n_past, n_new, tokens.device)
+    rotary = rotary_table(cfg, positions, dtype)
+    mask = allowed(attention_mask, n_past, n_new, tokens.device)
+    if token_type_ids is not None:
+        _check_types(cfg, token_type_ids, tokens, n_past)
+        mask = with_prefix(mask, token_type_ids == 1, attention_mask)
+    return Context(positions, mask, rotary, remembering(past, n_iters, positions), tokens=tokens)
+
+
+def length_of(
+    past: KVCache | None,
+    n_iters: int,
+    tokens: Tensor,
+    attention_mask: Tensor | None,
+    n_ctx: int,
+) -> int:
+    """Tokens that `past` holds, after seeing that `tokens` [batch, pos] may follow them in a run of this depth.
+
+    Errors: InputError for another depth, more than `n_ctx` positions, or a mask of another shape.
+    """
     run: Slot = ("run", n_iters)
     if past and run not in past:
         raise InputError(
@@ -94,26 +116,25 @@ def make_context(
         )
     n_past = past[run][0].shape[1] if past else 0
     batch, n_new = tokens.shape
-    if n_past + n_new > cfg.n_ctx:
+    if n_past + n_new > n_ctx:
         raise InputError(
-            f"tokens: {n_past + n_new} positions exceed the model's context of {cfg.n_ctx}."
+            f"tokens: {n_past + n_new} positions exceed the model's context of {n_ctx}."
         )
     if attention_mask is not None and attention_mask.shape != (batch, n_past + n_new):
         raise InputError(
             f"attention_mask: shape {tuple(attention_mask.shape)}; "
             f"expected [batch, pos] = {(batch, n_past + n_new)}, earlier tokens included."
         )
-    positions = position_ids(attention_mask, n_past, n_new, tokens.device)
-    rotary = rotary_table(cfg, positions, dtype)
-    mask = allowed(attention_mask, n_past, n_new, tokens.device)
-    if token_type_ids is not None:
-        _check_types(cfg, token_type_ids, tokens, n_past)
-        mask = with_prefix(mask, token_type_ids == 1, attention_mask)
+    return n_past
+
+
+def remembering(past: KVCache | None, n_iters: int, positions: Tensor) -> KVCache | None:
+    """A copy of `past` that also knows `positions` [batch or 1, pos] of the tokens to come; None where nothing is cached."""
     if past is None:
-        return Context(positions, mask, rotary, tokens=tokens)
-    all_positions = torch.cat([past[run][0], positions], dim=1) if past else positions
-    kv = {**past, run: (all_positions, all_positions)}
-    return Context(positions, mask, rotary, kv, tokens=tokens)
+        return None
+    run: Slot = ("run", n_iters)
+    everywhere = torch.cat([past[run][0], positions], dim=1) if past else positions
+    return {**past, run: (everywhere, everywhere)}
 
 
 def position_ids(

@@ -34,6 +34,10 @@ class DivergedError(AbbieLensError):
     """A state that became NaN or infinite where a finite one is needed."""
 
 
+class OverflowForecast(UserWarning):
+    """A run that will leave its dtype's range before it ends; no error, for what comes before is right."""
+
+
 class TaskError(AbbieLensError):
     """A benchmark task that cannot be read: its file is wrong, or its data is not there."""
 

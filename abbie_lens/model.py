@@ -30,6 +30,7 @@ from abbie_lens.info import ModelInfo
 from abbie_lens.lock import RunLock
 from abbie_lens.loops import Advance, Start
 from abbie_lens.losses import next_token_nll
+from abbie_lens.overflow import warn_of_overflow
 from abbie_lens.state import State
 from abbie_lens.text import TextMixin
 
@@ -180,7 +181,10 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         self.clock.iteration = state.k
         self.cfg.loop.check_depth(state.k + 1)
         state = state.replace(context=state.context.private())
-        return self._advance(state, self.cfg.loop.step(self, state), k=state.k + 1)
+        after = self._advance(state, self.cfg.loop.step(self, state), k=state.k + 1)
+        if not self.training:
+            warn_of_overflow(self.cfg.loop.family, self.cfg.loop.growth(self.cfg), state.h, after)
+        return after
 
     def _readout(self, state: State) -> tuple[Tensor, State]:
         state = state.replace(context=state.context.private())

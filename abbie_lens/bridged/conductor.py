@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abbie_lens.bridged.run_cache import RunCache
+from abbie_lens.context import KVCache
 from abbie_lens.errors import InputError
 
 Plan = Callable[[int, Tensor, "Call"], tuple[bool, Tensor]]
@@ -63,6 +65,8 @@ class Conductor:
         self.bridge, self.n_blocks = bridge, len(bridge.blocks)
         self.silent = False
         """Whether sites that fire now have fired before in this run: those before the Tail, while reading out."""
+        self.muted = False
+        """Whether this is a run of our own, which no hook is to see."""
         self._plan: Plan | None = None
         self._lengths: dict[int, int | None] = {}
         taken = inspect.signature(bridge.original_model.forward).parameters
@@ -100,14 +104,24 @@ class Conductor:
         return logits
 
     def enter(
-        self, tokens: Tensor, attention_mask: Tensor | None, start: int
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None,
+        start: int,
+        served: RunCache | None = None,
+        kv: KVCache | None = None,
     ) -> tuple[Tensor, dict[int, Call]]:
-        """What enters block `start`, [batch, pos, d_model], and how each block from there on is called."""
+        """What enters block `start`, [batch, pos, d_model], and how each block from there on is called.
+
+        With `served`, the Head extends its keys and values in `kv`.
+        """
         calls: dict[int, Call] = {}
         entering: list[Tensor] = []
 
         def plan(i: int, x: Tensor, call: Call) -> tuple[bool, Tensor]:
             if i < start:
+                if served is not None and kv is not None:
+                    served.serve(kv, ("head", 0, i))
                 return True, x
             calls[i] = call
             if i == start:
@@ -117,11 +131,23 @@ class Conductor:
             return False, x
 
         with self._playing(plan):
-            self._run(tokens, attention_mask)
+            self._run(tokens, attention_mask, served)
         return entering[0], calls
 
-    def read(self, z: Tensor, tokens: Tensor, attention_mask: Tensor | None, stop: int) -> Tensor:
-        """Logits [batch, pos, d_vocab] of the blocks from `stop` on and all that follows, applied to z."""
+    def read(
+        self,
+        z: Tensor,
+        tokens: Tensor,
+        attention_mask: Tensor | None,
+        stop: int,
+        served: RunCache | None = None,
+        kv: KVCache | None = None,
+        k: int = 0,
+    ) -> Tensor:
+        """Logits [batch, pos, d_vocab] of the blocks from `stop` on and all that follows, applied to z.
+
+        With `served`, the Tail extends its keys and values of depth k in `kv`.
+        """
         last = self.n_blocks - 1
 
         def plan(i: int, x: Tensor, call: Call) -> tuple[bool, Tensor]:
@@ -130,19 +156,22 @@ class Conductor:
             self.silent = False
             if stop > last:  # no Tail: the last block is passed by and z handed on in its place
                 return False, z
+            if served is not None and kv is not None:
+                served.serve(kv, ("tail", k, i - stop))
             return True, z if i == stop else x
 
         self.silent = True
         try:
             with self._playing(plan):
-                return self._run(tokens, attention_mask)
+                return self._run(tokens, attention_mask, served)
         finally:
             self.silent = False
 
-    def _run(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.bridge(
-            tokens, attention_mask=attention_mask, return_type="logits", **self._settings
-        )
+    def _run(
+        self, tokens: Tensor, attention_mask: Tensor | None, served: RunCache | None = None
+    ) -> Tensor:
+        settings = self._settings if served is None else {"past_key_values": served}
+        return self.bridge(tokens, attention_mask=attention_mask, return_type="logits", **settings)
 
     @contextmanager
     def _playing(self, plan: Plan) -> Iterator[None]:

@@ -10,7 +10,6 @@ The blocks are the bridge's, run in our loop; embedding, masks, rotations and re
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, NoReturn, Self
 
 import torch
@@ -19,14 +18,14 @@ from torch import Tensor
 from abbie_lens.bridged.conductor import Conductor
 from abbie_lens.bridged.config import describe
 from abbie_lens.bridged.loop import Loop
-from abbie_lens.bridged.names import canonical
+from abbie_lens.bridged.run_cache import RunCache
+from abbie_lens.bridged.sites import BridgedSites
 from abbie_lens.bridged.source import bridge as bridge_of
+from abbie_lens.bridged.source import first_line
 from abbie_lens.bridged.stage import BridgedContext, Stage
 from abbie_lens.bridged.unembed import BridgedUnembed
-from abbie_lens.context import KVCache, position_ids
+from abbie_lens.context import KVCache, length_of, position_ids, remembering
 from abbie_lens.errors import InputError
-from abbie_lens.hooks.address import Address
-from abbie_lens.hooks.cache import IterationCache
 from abbie_lens.hooks.points import Clock, Site
 from abbie_lens.info import ModelInfo
 from abbie_lens.lock import RunLock
@@ -34,16 +33,16 @@ from abbie_lens.loops import Advance
 from abbie_lens.model import HookedLoopedTransformer, LoopParts
 from abbie_lens.state import State
 
-NO_CACHE = "a bridged model keeps no keys and values between tokens yet"
 
-
-class LoopedBridge(HookedLoopedTransformer):
-    """Everything a HookedLoopedTransformer offers but saving and cached generation."""
+class LoopedBridge(BridgedSites):
+    """Everything a HookedLoopedTransformer offers but saving."""
 
     cfg: Any
     name: str
     bridge: Any
     """The TransformerBridge that is driven."""
+    window: Loop
+    """Which of its blocks are the Body, and by which rule."""
 
     def __init__(self, model: Any, loop: Loop, tokenizer: Any = None, name: str = "") -> None:
         """`model`: a causal language model of transformers, changed in place, or its TransformerBridge.
@@ -65,9 +64,9 @@ class LoopedBridge(HookedLoopedTransformer):
             "bridge": bridge,
             "embed": bridge.embed,
             "ln_final": bridge.ln_final,
-            "head": Stage(blocks[: loop.start], 0, self.clock),
-            "body": Stage(blocks[loop.start : loop.stop], loop.start, self.clock),
-            "tail": Stage(blocks[loop.stop :], loop.stop, self.clock),
+            "head": Stage("head", blocks[: loop.start], 0, self.clock),
+            "body": Stage("body", blocks[loop.start : loop.stop], loop.start, self.clock),
+            "tail": Stage("tail", blocks[loop.stop :], loop.stop, self.clock),
         }
         self.name = name or bridge.cfg.model_name or type(self.source).__name__
         self.cfg = describe(bridge, loop, self.dtype, self.name)
@@ -78,23 +77,10 @@ class LoopedBridge(HookedLoopedTransformer):
         self.__dict__["unembed"] = BridgedUnembed(bridge.unembed, self.cfg.output_logits_soft_cap)
         self.loop = LoopParts({})
         self.setup()
+        self.eval()
         self.conductor = Conductor(bridge)
+        self._caches = False
         self._rehearse()
-
-    def setup(self) -> None:
-        """Make a site of every hook point of the bridge, under its canonical name."""
-        points, self.aliases = canonical(self.bridge.hook_dict, self.window.start, self.window.stop)
-        points |= {
-            f"loop.{name}": getattr(self.loop, name) for name in ("hook_state", "hook_readout")
-        }
-        self.hook_dict, self.mod_dict, self.asked = {}, {}, []
-        for name, point in points.items():
-            site = self.hook_dict[name] = self.mod_dict[name] = Site.of(point)
-            site.name, site.clock = name, self.clock
-            site.looped = name.startswith(("body.", "loop."))
-        self.other_names: dict[str, list[str]] = {name: [name] for name in points}
-        for other, name in self.aliases.items():
-            self.other_names[name].append(other)
 
     def _rehearse(self) -> None:
         """Errors: InputError where one iteration is not the plain model to rounding."""
@@ -107,6 +93,28 @@ class LoopedBridge(HookedLoopedTransformer):
             raise InputError(
                 f"model: one pass through the blocks of {self.cfg.architecture} is off by {float(off):.1e} of its largest "
                 "logit: they hand on more than the stream, and cannot be looped."
+            )
+
+    def _rehearse_cache(self) -> None:
+        """Errors: InputError where tokens one after the other, with keys and values cached, are not the same tokens at once."""
+        tokens = torch.arange(min(4, self.cfg.n_ctx), device=self.device)[None] % self.cfg.d_vocab
+        self._caches = self.conductor.muted = True  # or the runs below would begin here again
+        try:
+            with torch.no_grad():
+                whole = logits = self(tokens, n_iters=2)[:, -1:]
+                past: KVCache | None = {}
+                for token in tokens.T:
+                    logits, past = self.run_cached(token[None], past, 2)
+            off = float((logits - whole).abs().max() / whole.abs().max().clamp_min(1e-6))
+            wrong = off > 100 * torch.finfo(self.dtype).eps and f"is off by {off:.1e}"
+        except Exception as error:  # each model's code raises what it likes
+            wrong = f"fails ({first_line(error)})"
+        finally:
+            self.conductor.muted = False
+        if wrong:
+            self._caches = False
+            raise InputError(
+                f"past: with keys and values cached, {self.cfg.architecture} {wrong}; use use_kv_cache=False."
             )
 
     # -- the three moves ---------------------------------------------------------------------------------
@@ -124,8 +132,8 @@ class LoopedBridge(HookedLoopedTransformer):
     ) -> State:
         """The Head's work: tokens [batch, pos] or text -> State with h_0 = z_0, what enters block `start`.
 
-        `attention_mask` [batch, pos] marks padding with 0. Errors: InputError; `initial_state`, `seed`, `past` and
-        `token_type_ids` are refused.
+        `attention_mask` [batch, past + pos] marks padding with 0. `past` holds keys and values of earlier tokens; an
+        empty dict starts a cache. Errors: InputError; `initial_state`, `seed` and `token_type_ids` are refused.
         """
         if token_type_ids is not None:
             raise InputError(
@@ -133,26 +141,31 @@ class LoopedBridge(HookedLoopedTransformer):
             )
         if initial_state is not None or seed is not None:
             raise InputError("initial_state, seed: a bridged model draws no initial state.")
-        if past:
-            raise InputError(f"past: {NO_CACHE}.")
         tokens, attention_mask = self.as_tokens(tokens, attention_mask)
-        if attention_mask is not None and attention_mask.shape != tokens.shape:
-            raise InputError(
-                f"attention_mask: shape {tuple(attention_mask.shape)}; expected {tuple(tokens.shape)}."
-            )
         n_iters = self.depth(n_iters)
+        n_past = length_of(past, n_iters, tokens, attention_mask, self.cfg.n_ctx)
         with self.lock:
-            self.check_asked(n_iters)
+            if past is not None and not self._caches:
+                self._rehearse_cache()
+            if not self.conductor.muted:
+                self.check_asked(n_iters)
             self.clock.n_iters, self.clock.iteration = n_iters, 0
-            h, calls = self.conductor.enter(tokens, attention_mask, self.window.start)
-            positions = position_ids(attention_mask, 0, tokens.shape[1], tokens.device)
-            context = BridgedContext(positions, None, None, calls=calls)
+            positions = position_ids(attention_mask, n_past, tokens.shape[1], tokens.device)
+            kv = remembering(past, n_iters, positions)
+            served = None if kv is None else RunCache(n_past)
+            h, calls = self.conductor.enter(tokens, attention_mask, self.window.start, served, kv)
+            context = BridgedContext(positions, None, None, kv, calls=calls, served=served)
             state = State(tokens, attention_mask, n_iters, 0, h, h, context)
             return self._advance(state, Advance(h), k=0)
 
     def _readout(self, state: State) -> tuple[Tensor, State]:
-        logits = self.conductor.read(state.z, state.tokens, state.attention_mask, self.window.stop)
-        return logits, state
+        context = state.context.private()
+        assert isinstance(context, BridgedContext)
+        logits = self.conductor.read(
+            *(state.z, state.tokens, state.attention_mask, self.window.stop),
+            *(context.served, context.kv, state.k),
+        )
+        return logits, state.replace(context=context)
 
     def decode(
         self, z: Tensor, attention_mask: Tensor | None = None, tokens: Tensor | None = None
@@ -171,56 +184,7 @@ class LoopedBridge(HookedLoopedTransformer):
             logits = self.conductor.read(flat, tokens, attention_mask, self.window.stop)
         return logits.view(*z.shape[:-1], -1)
 
-    # -- sites under all their names ---------------------------------------------------------------------
-
-    def _own(self, text: str) -> str:
-        """An address with the site's canonical name in it."""
-        name, at, rows = text.partition("@")
-        return self.aliases.get(name, name) + at + rows
-
-    def address(self, text: str) -> Address:
-        """The address in `text`, which may be TransformerLens' name. Errors: SiteError."""
-        return super().address(self._own(text))
-
-    def _addresses(self, name: str | Callable[[str], bool]) -> list[Address]:
-        return super()._addresses(self._own(name) if isinstance(name, str) else self._any(name))
-
-    def _any(self, wanted: Callable[..., Any]) -> Callable[[str], bool]:
-        """The same question of a canonical name, answered yes if any name of that site is wanted."""
-        return lambda site: any(map(wanted, self.other_names[site]))
-
-    def _addressed(self, address: Address, fn: Callable[..., Any]) -> Callable[..., Any]:
-        inner = super()._addressed(address, fn)
-
-        def unless_silent(tensor: Tensor, hook: Site) -> Any:
-            # a read-out runs the model's forward, and with it the embedding, once more
-            return None if self.conductor.silent else inner(tensor, hook=hook)
-
-        return unless_silent
-
-    def run_with_cache(
-        self, input: Any, *, names_filter: Any = None, **kwargs: Any
-    ) -> tuple[Any, IterationCache]:
-        """As for our own models; names may be TransformerLens' too, in the filter and of the cache."""
-        if isinstance(names_filter, str):
-            names_filter = self._own(names_filter)
-        elif callable(names_filter):
-            names_filter = self._any(names_filter)
-        elif names_filter is not None:
-            names_filter = [self._own(name) for name in names_filter]
-        output, cache = super().run_with_cache(input, names_filter=names_filter, **kwargs)
-        cache.aliases = self.aliases
-        return output, cache
-
     # -- what is refused, and identity -------------------------------------------------------------------
-
-    def generate(
-        self, prompt: Any, max_new_tokens: int = 32, *, use_kv_cache: bool = False, **settings: Any
-    ) -> Any:
-        """As for our own models, every token from the whole text anew. Errors: InputError for `use_kv_cache`."""
-        if use_kv_cache:
-            raise InputError(f"use_kv_cache=True: {NO_CACHE}; leave it out.")
-        return super().generate(prompt, max_new_tokens, use_kv_cache=False, **settings)
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Refused: the weights are the source's. Errors: InputError."""

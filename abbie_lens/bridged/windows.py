@@ -34,7 +34,7 @@ def window_logits(
         context = BridgedContext(positions, None, None, calls=calls)
         state = State(tokens, attention_mask, n_iters, 0, h, h, context)
         looped = SimpleNamespace(
-            body=Stage(blocks[loop.start : loop.stop], loop.start, model.clock)
+            body=Stage("body", blocks[loop.start : loop.stop], loop.start, model.clock)
         )
         for k in range(n_iters):
             to = family.step(cast(Any, looped), state)

@@ -47,6 +47,10 @@ class AbbieD(LoopFamily):
         """Only where no carry has reached the Tail yet: r <= 1, and r = 0 for `literal`."""
         return n_iters <= (0 if self.residual == "literal" else 1)
 
+    def growth(self, cfg: LoopedConfig) -> float:
+        """2 where blocks add to the stream; 1 where they norm it, which leaves a sum of normed vectors."""
+        return 1.0 if getattr(cfg, "norm_placement", "pre") == "sandwich_stream" else 2.0
+
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k) + h_k, read out as `residual` says."""
         out = model.body(state.h, state)

@@ -113,6 +113,10 @@ class LoopFamily:
         """Whether the unrolled residual stream is the plain sum of the embedding and all block outputs."""
         return False
 
+    def growth(self, cfg: LoopedConfig) -> float:
+        """Factor by which the carry multiplies the state in every iteration, once its direction has settled; 1 for most."""
+        return 1.0
+
     def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
         """Learned parts and sites of the loop itself (adapters, gates), by name under `model.loop`.
 

@@ -46,7 +46,6 @@ def test_models_that_cannot_be_bridged_or_looped():
 
 def test_arguments():
     model = LoopedBridge(decoders.make("gpt2"), Loop(1, 3))
-    refused(InputError, "use_kv_cache", lambda: model.generate(TOKENS, 2, use_kv_cache=True))
     refused(InputError, "initial_state", lambda: model.begin(TOKENS, 2, seed=1))
     refused(InputError, "save_pretrained", lambda: model.save_pretrained("anywhere"))
     refused(InputError, "n_iters=-1", lambda: model(TOKENS, n_iters=-1))
