@@ -22,3 +22,8 @@ def runs() -> Path:
 def data() -> Path:
     """Folder that holds tokenizers and token files."""
     return user_data() / "data"
+
+
+def models() -> Path:
+    """Folder that holds one folder per fetched model."""
+    return user_data() / "models"
