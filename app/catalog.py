@@ -93,7 +93,7 @@ def _described(name: str, kind: str, at: Path, _: object) -> Entry:
     try:
         if is_plain(at):
             it = describe_plain(at)
-            what = f"plain decoder ({it.architecture.removesuffix('ForCausalLM')})"
+            what = f"plain decoder ({it.model_type}, {it.n_blocks} blocks)"
             return Entry(name, kind, what, it.n_params, it.n_bytes, it.n_blocks)
         files = weight_files(at)
         shapes = {k: shape for file in files for k, shape in stored_shapes(file).items()}

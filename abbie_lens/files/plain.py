@@ -19,8 +19,8 @@ WITHOUT_LOOP = ("llama",)
 class PlainDecoder:
     """A causal language model without a loop."""
 
-    architecture: str
-    """Class of transformers that runs it, e.g. `LlamaForCausalLM`."""
+    model_type: str
+    """As transformers spells it, e.g. `llama`."""
     n_blocks: int
     n_params: int
     """Of the stored tensors."""
@@ -43,7 +43,6 @@ def is_plain(folder: Path) -> bool:
 def describe_plain(folder: Path) -> PlainDecoder:
     """What the files of a plain decoder say. Errors: CheckpointError for files that are damaged or missing."""
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -56,7 +55,7 @@ def describe_plain(folder: Path) -> PlainDecoder:
     files = weight_files(folder)
     shapes = [shape for file in files for shape in stored_shapes(file).values()]
     return PlainDecoder(
-        KNOWN[config.model_type],
+        config.model_type,
         n_blocks,
         sum(map(prod, shapes)),
         sum(file.stat().st_size for file in files),
