@@ -20,7 +20,6 @@ def command(
     if loops:
         return _print_loops(json_output)
     from abbie_lens import zoo
-
     from abbie_lens.files import installed
     from app import catalog
 

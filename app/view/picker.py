@@ -38,29 +38,33 @@ def choose(settings: Settings, offered: Sequence[str]) -> str:
         help="A looped model: Head once, the same Body r times, Tail once.",
     )  # fmt: skip
     with st.popover("All models", width="stretch", icon=":material/list:"):
-        _groups(offered, called)
-        if settings.allow_load:
-            _load()
+        _groups(offered, called, settings.allow_load)
     return name
 
 
-def _groups(offered: Sequence[str], called: dict[str, str]) -> None:
-    """Every model in its group: a button that opens it, what it is, how large."""
-    entries = [catalog.describe(name) for name in offered]
-    for group, title in catalog.GROUPS.items():
-        inside = [entry for entry in entries if entry.group == group]
-        if not inside:
-            continue
-        st.caption(f"**{title}**")
-        with st.container(key=f"models-{group}", gap="xxsmall"):
-            for entry in inside:
-                said = f"{entry.what} · {entry.size}" if entry.size else entry.what
-                with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-                    st.button(
-                        plain.markdown(called[entry.name]), key=f"open-{entry.name}", type="tertiary",
-                        on_click=_want, args=(entry.name,),
-                    )  # fmt: skip
-                    st.caption(plain.markdown(said), width="content")
+def _groups(offered: Sequence[str], called: dict[str, str], allow_load: bool) -> None:
+    """A tab for each group, with a button that opens each model, what it is, how large."""
+    with st.spinner("Looking at the models…"):  # the first look imports what reads configs
+        entries = [catalog.describe(name) for name in offered]
+    inside = {group: [e for e in entries if e.group == group] for group in catalog.GROUPS}
+    titles = [g for g in catalog.GROUPS if inside[g] or (g == "own" and allow_load)]
+    tabs = st.tabs([f"{catalog.GROUPS[group]} ({len(inside[group])})" for group in titles])
+    for group, tab in zip(titles, tabs, strict=True):
+        with tab:
+            for entry in inside[group]:
+                _row(entry, called[entry.name])
+            if group == "own" and allow_load:
+                _load()
+
+
+def _row(entry: catalog.Entry, called: str) -> None:
+    said = f"{entry.what}, {entry.size}" if entry.size else entry.what
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.button(
+            plain.markdown(called), key=f"open-{entry.name}", type="tertiary",
+            on_click=_want, args=(entry.name,),
+        )  # fmt: skip
+        st.caption(plain.markdown(said), width="content")
 
 
 def _want(name: str) -> None:
@@ -69,7 +73,6 @@ def _want(name: str) -> None:
 
 def _load() -> None:
     """A folder of this machine or a hub id, for a server that was started with --allow-load."""
-    st.divider()
     asked = st.text_input(
         "Folder or hub id", key="load_folder",
         help="A folder with config.json and *.safetensors, or organisation/model on the hub.",

@@ -30,14 +30,18 @@ def controls(settings: Settings) -> Source | None:
     if not offered:
         return None
     name = picker.choose(settings, offered)
-    loop = _loop(name)
+    # What is used most stands first: the loop is chosen before r, and stands below it.
+    above, below = st.container(), st.container()
+    with below:
+        loop = _loop(name)
     prompt = prompts.usual(name)
     prompts.follow("prompt", prompt)
-    text = st.text_area(
-        "Prompt", prompt, key="prompt", bind="query-params", height=118,
-        help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
-    )  # fmt: skip
-    n_iters = _depth(runs.deepest(name, loop), DEFAULT_ITERS if loop is None else LOOPED_ITERS)
+    with above:
+        text = st.text_area(
+            "Prompt", prompt, key="prompt", bind="query-params", height=118,
+            help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
+        )  # fmt: skip
+        n_iters = _depth(runs.deepest(name, loop), DEFAULT_ITERS if loop is None else LOOPED_ITERS)
     _about(name, loop)
     return LiveSource(name, text or "", n_iters, loop)
 

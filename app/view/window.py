@@ -23,14 +23,14 @@ def controls(n_blocks: int) -> Loop:
     settle({"start": start, "stop": stop}, n_blocks)
     with st.container(border=True, key="window"):
         first = st.slider(
-            "Loop starts at block", 0, n_blocks - 1, start, key="start", bind="query-params",
-            help=f"Blocks before it, of {n_blocks}, run once: the Head.",
+            "Loop start", 0, n_blocks - 1, start, key="start", bind="query-params",
+            help="First block in the loop; those before it run once: the Head.",
         )  # fmt: skip
         if st.session_state.get("stop", stop) <= first:
             st.session_state["stop"] = first + 1
         last = st.slider(
-            "and stops before block", 1, n_blocks, stop, key="stop", bind="query-params",
-            help="Blocks from it on run once, after the loop: the Tail.",
+            "Loop stop", 1, n_blocks, stop, key="stop", bind="query-params",
+            help="First block after the loop; from it on they run once: the Tail.",
         )  # fmt: skip
         rule = st.selectbox(
             "Rule", list(looping.RULES), index=list(looping.RULES).index(looping.USUAL_RULE),
@@ -44,7 +44,7 @@ def controls(n_blocks: int) -> Loop:
             beta = st.slider("β, share of the plain pass", 0.0, 1.0, 0.5, 0.05, key="beta",
                              bind="query-params")  # fmt: skip
         st.caption(
-            f"{FORMULAS[rule]}. Blocks {first}–{last - 1} of 0–{n_blocks - 1}; r = 1 is the plain model."
+            f"{FORMULAS[rule]}. Blocks {first} to {last - 1} of {n_blocks}; *r* = 1 is the plain model."
         )
     return looping.make(first, last, rule, beta)
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from abbie_lens import load
+from abbie_lens import load, zoo
 from abbie_lens.bridged import Anchored, Loop
 from abbie_lens.bridged import load as reading
 from app import catalog, looping
@@ -112,7 +112,8 @@ def test_an_installed_model_is_offered_with_a_fact(dashboard, gpt2, user_data):
 def test_the_groups_say_what_each_model_is_and_open_it(dashboard, gpt2):
     at = dashboard("lens.py", models=(str(gpt2),))
     said = [caption.value for caption in at.sidebar.caption]
-    assert said.index("**Bundled**") < said.index("**Folder or hub id**")
+    n = len(zoo.names())
+    assert [tab.label for tab in at.tabs] == [f"Bundled ({n})", "Folder or hub id (1)"]
     assert any("plain decoder" in line and "parameters" in line for line in said)
     at.sidebar.button(key="open-abbie-c-novels").click().run()
     assert_calm(at)
