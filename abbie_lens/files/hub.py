@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_safetensors_metadata, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -41,6 +42,20 @@ def fetch(repo_id: str, revision: str | None = None, token: str | None = None) -
         return Path(
             snapshot_download(repo_id, revision=revision, token=token, allow_patterns=FETCHED)
         )
+
+
+def cached(repo_id: str) -> Path | None:
+    """Folder of the repository's files in the local hub cache; None where it was not fetched. Asks no network."""
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=FETCHED, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+
+
+def fetched_bytes(repo_id: str) -> int:
+    """Bytes of the repository in the local hub cache so far, a download that goes on included."""
+    blobs = Path(HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}" / "blobs"
+    return sum(file.stat().st_size for file in blobs.iterdir()) if blobs.is_dir() else 0
 
 
 def fetch_small(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:

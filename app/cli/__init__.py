@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | fetch | inspect | diagnose | train | eval | retrofit | reproduce | app`.
+"""The command line: `abbie-lens models | fetch | inspect | split | diagnose | train | eval | retrofit | reproduce | app`.
 
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
@@ -12,7 +12,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli import diagnose, eval, fetch, inspect, launch, models, reproduce, retrofit, train
+from app.cli import (
+    diagnose,
+    eval,
+    fetch,
+    inspect,
+    launch,
+    models,
+    reproduce,
+    retrofit,
+    split,
+    train,
+)
 
 cli = typer.Typer(
     name="abbie-lens",
@@ -25,6 +36,7 @@ cli = typer.Typer(
 cli.command("models")(models.command)
 cli.command("fetch")(fetch.command)
 cli.command("inspect")(inspect.command)
+cli.command("split")(split.command)
 cli.command("diagnose")(diagnose.command)
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)

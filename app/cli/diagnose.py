@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.loops import Rule, Start, Stop
+
 
 def command(
     text: Annotated[
@@ -20,6 +22,9 @@ def command(
     model: Annotated[
         str | None, typer.Option(help="Bundled name, folder or hub id.  [the main bundled model]")
     ] = None,
+    start: Start = None,
+    stop: Stop = None,
+    loop: Rule = None,
     n_iters: Annotated[int, typer.Option(min=1, help="r: how often the Body is applied.")] = 16,
     out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")] = Path(
         "abbie-lens-bundle"
@@ -48,13 +53,13 @@ def command(
 
     from rich.console import Console
 
-    import abbie_lens
     from abbie_lens import zoo
-    from app import exporting, summary
+    from app import exporting, looping, summary
+    from app.cli import loops
     from probes import bundle
 
     with Console(stderr=True).status("loading the model") as status:
-        loaded = abbie_lens.load(model or zoo.DEFAULT, device=device, dtype=dtype)
+        loaded = loops.load(model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype)
         policies = [_policy(spec) for spec in rule] if rule else None
         results = exporting.results(
             loaded, prompt, n_iters, seed=seed, rules=policies,
@@ -63,6 +68,8 @@ def command(
         states = exporting.states(loaded, prompt, n_iters)
         status.update("writing")
         settings = {"text": prompt, "n_iters": n_iters, "seed": seed, "rules": rule}
+        if start is not None:
+            settings["loop"] = looping.settings(loaded.window)
         bundle.save(results, out, states=states, settings=settings, overwrite=overwrite)
     told = {"bundle": str(out), **summary.of(results)}
     if json_output:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.loops import Rule, Start, Stop
+
 if TYPE_CHECKING:
     from probes import EvalScores
 
@@ -22,6 +24,9 @@ SECONDS_BETWEEN_LINES = 30.0
 def command(
     model: Annotated[str, typer.Argument(help="Bundled name, folder or hub id.")],
     tasks: Annotated[str, typer.Option(help="Names of lm-eval, or of --include-path: a,b.")],
+    start: Start = None,
+    stop: Stop = None,
+    loop: Rule = None,
     n_iters: Annotated[str, typer.Option(help="Depths r, in any order: 1,2,4,8.")] = "1,2,4,8",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Documents of each task, the first ones.  [all]")
@@ -75,13 +80,13 @@ def command(
 
     from rich.console import Console
 
-    import abbie_lens
     import probes
+    from app.cli import loops
 
     # Tasks may print; stdout is for the scores.
     console = Console(stderr=True)
     with console.status("loading the model") as status, redirect_stdout(sys.stderr):
-        loaded = abbie_lens.load(model, device=device, dtype=dtype)
+        loaded = loops.load(model, start, stop, loop, device=device, dtype=dtype)
         status.update("loading the tasks")
         result = probes.eval_scores(
             loaded, names, depths, include_path=include_path, limit=limit, batch_size=batch_size,

@@ -1,4 +1,4 @@
-"""`abbie-lens models`: the bundled models and what they reached, read from their own files."""
+"""`abbie-lens models`: the bundled models and what they reached, and the installed ones, from their own files."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ import typer
 
 if TYPE_CHECKING:
     from abbie_lens.zoo import ZooModel
+    from app.catalog import Entry
 
 
 def command(
     loops: Annotated[bool, typer.Option("--loops", help="List the loop families instead.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """List the bundled models: sizes, held-out loss or accuracy on a task by depth r; or the loop families."""
+    """List the bundled models (sizes, held-out loss or accuracy on a task by depth r) and the installed ones; or the loop families."""
     if loops:
         return _print_loops(json_output)
     from abbie_lens import zoo
+    from abbie_lens.files import installed
+    from app import catalog
 
     rows = [_row(model) for model in zoo.models()]
+    fetched = [catalog.describe(name) for name in installed.names()]
     if json_output:
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps([*rows, *(_fetched(entry) for entry in fetched)]))
         return
-    if not rows:
+    if rows:
+        _print(rows)
+    else:
         typer.echo("This installation carries no bundled model.", err=True)
-        return
-    _print(rows)
+    for entry in fetched:
+        typer.echo(f"Installed: {entry.name}, {entry.what}, {entry.size}")
 
 
 def _print_loops(json_output: bool) -> None:
@@ -46,11 +52,24 @@ def _print_loops(json_output: bool) -> None:
         typer.echo(f"{name:<10} {line}")
 
 
+def _fetched(entry: Entry) -> dict[str, Any]:
+    """An installed model has no measurements of ours."""
+    return {
+        "name": entry.name,
+        "group": entry.group,
+        "what": entry.what,
+        "n_params": entry.n_params,
+        "bytes": entry.n_bytes,
+        "n_blocks": entry.n_blocks,
+    }
+
+
 def _row(model: ZooModel) -> dict[str, Any]:
     evaluation = model.metrics.get("evaluation", {})
     nll = dict(zip(evaluation.get("n_iters", ()), evaluation.get("nll", ()), strict=True))
     return {
         "name": model.name,
+        "group": "bundled",
         "family": model.config.loop.family,
         "n_params": model.n_params,
         "bytes": model.n_bytes,

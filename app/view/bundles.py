@@ -11,7 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from abbie_lens.errors import InputError
-from app import exporting
+from app import exporting, looping
 from app.view import downloads, runs
 from app.view.source import NAMES, BundleSource, LiveSource, Source
 from probes import Result, bundle
@@ -82,8 +82,12 @@ def build(source: Source, name: str) -> bytes:
         folder = Path(parent) / name
         settings: dict[str, object]
         if isinstance(source, LiveSource):
-            states = exporting.states(runs.model(source.model), source.text, source.n_iters)
+            states = exporting.states(
+                runs.model(source.model, source.loop), source.text, source.n_iters
+            )
             settings = {"text": source.text, "n_iters": source.n_iters}
+            if source.loop is not None:
+                settings["loop"] = looping.settings(source.loop)
         else:
             states, settings = source.bundle.states, source.bundle.manifest.get("settings", {})
         bundle.save(_results(source), folder, states=states, settings=settings)
@@ -94,20 +98,16 @@ def command(source: Source) -> str:
     """The command line that writes the same bundle."""
     if not isinstance(source, LiveSource):
         return f"abbie-lens app --bundle {shlex.quote(source.name)}"
-    model, n_iters = source.model, str(source.n_iters)
-    return shlex.join(
-        [
-            "abbie-lens",
-            "diagnose",
-            source.text,
-            "--model",
-            model,
-            "--n-iters",
-            n_iters,
-            "--out",
-            "run",
-        ]
-    )
+    asked = {"--model": source.model}
+    if (loop := source.loop) is not None:
+        asked |= {
+            "--start": str(loop.start),
+            "--stop": str(loop.stop),
+            "--loop": looping.spelt(loop),
+        }
+    asked |= {"--n-iters": str(source.n_iters), "--out": "run"}
+    parts = [part for pair in asked.items() for part in pair]
+    return shlex.join(["abbie-lens", "diagnose", source.text, *parts])
 
 
 def _results(source: Source) -> dict[str, Result]:

@@ -62,9 +62,14 @@ def alike(model: str, names: Sequence[str], called: dict[str, str]) -> list[str]
 
 def of_models(names: dict[str, str], source: LiveSource) -> list[tuple[str, LiveSource]]:
     """A run of the sidebar's prompt for each model (address -> name); at most as deep as the model goes."""
+    loops = {source.model: source.loop}  # another plain decoder has the usual one
+    depths = {name: runs.deepest(name, loops.get(name)) or source.n_iters for name in names}
     return [
-        (name, LiveSource(model, source.text, min(source.n_iters, runs.deepest(model) or 10**6)))
-        for model, name in names.items()
+        (
+            called,
+            LiveSource(name, source.text, min(source.n_iters, depths[name]), loops.get(name)),
+        )
+        for name, called in names.items()
     ]
 
 
@@ -96,7 +101,7 @@ def rules(chosen: Runs) -> list[str]:
     there = []
     for _, source in chosen:
         with suppress(AbbieLensError):
-            there.append(runs.model(source.model))
+            there.append(runs.model(source.model, source.loop))
     return halting.rules_for(*there)
 
 

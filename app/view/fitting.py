@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import probes
+from abbie_lens.bridged import Loop
 from abbie_lens.errors import AbbieLensError
 from app.view import notices, runs
 from app.view.jobs import Job
@@ -31,12 +32,13 @@ class Request:
     label: str
     sites: tuple[str, ...]
     n_iters: int
+    loop: Loop | None = None
 
 
 def start(request: Request) -> None:
     """Begin fitting, after stopping what this session fitted before."""
     cancel()
-    model = runs.model(request.model)
+    model = runs.model(request.model, request.loop)
 
     def work(progress: object) -> LinearProbes:
         return probes.linear(

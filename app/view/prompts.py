@@ -1,4 +1,4 @@
-"""What a page's prompt is before anything is typed: prose, or for a model of a task a row of that task."""
+"""What a page's prompt is before anything is typed: prose, a fact, or for a model of a task a row of that task."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 import streamlit as st
 
 from abbie_lens import tasks
+from abbie_lens.files import installed
 from abbie_lens.tasks.base import Task
 from app.view import board
 
@@ -14,6 +15,12 @@ PROSE = (
     "She opened the letter slowly, and when she had read it to the end she looked up at him and said",
     "He shut the door, and they walked together down the road to the village without a word",
 )
+
+LANGUAGE = (
+    "The capital of France is Paris. The capital of Germany is",
+    "The opposite of hot is cold. The opposite of up is",
+)
+"""For a model of the real language, which the installed ones are."""
 
 
 def own_task(model: str) -> Task | None:
@@ -29,7 +36,9 @@ def own_task(model: str) -> Task | None:
 def usual(model: str, number: int = 0) -> str:
     """What a model's prompt is before anything is typed; `number` 0 or 1, for two prompts side by side."""
     task = own_task(model)
-    return PROSE[number] if task is None else _row(task, number)
+    if task is not None:
+        return _row(task, number)
+    return (LANGUAGE if model in installed.names() else PROSE)[number]
 
 
 def follow(key: str, prompt: str) -> None:

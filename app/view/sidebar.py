@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 
 import streamlit as st
 
-from abbie_lens import zoo
+from abbie_lens.bridged import Loop
 from abbie_lens.errors import AbbieLensError
+from abbie_lens.files import hub
+from app import catalog
 from app.settings import Settings
-from app.view import plain, prompts, runs
+from app.view import loading, picker, plain, prompts, runs, window
 from app.view.source import BundleSource, LiveSource, Source
 from probes.figures.labels import joined
 
 MAX_ITERS = 32
 DEFAULT_ITERS = 16
+LOOPED_ITERS = 4
+"""For a plain decoder, which was not trained to loop."""
 
 
 def controls(settings: Settings) -> Source | None:
@@ -22,28 +26,28 @@ def controls(settings: Settings) -> Source | None:
     opened = st.session_state.get("bundle")
     if opened is not None:
         return _bundle(opened)
-    names = model_names(settings)
-    if not names:
+    offered = picker.names(settings)
+    if not offered:
         return None
-    name = st.selectbox(
-        "Model", names, key="model", bind="query-params", format_func=labels(names).get,
-        help="A looped model: Head once, the same Body r times, Tail once.",
-    )  # fmt: skip
-    if settings.allow_load:
-        _load_folder()
+    name = picker.choose(settings, offered)
+    # What is used most stands first: the loop is chosen before r, and stands below it.
+    above, below = st.container(), st.container()
+    with below:
+        loop = _loop(name)
     prompt = prompts.usual(name)
     prompts.follow("prompt", prompt)
-    text = st.text_area(
-        "Prompt", prompt, key="prompt", bind="query-params", height=118,
-        help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
-    )  # fmt: skip
-    n_iters = _depth(runs.deepest(name))
-    _about(name)
-    return LiveSource(name, text or "", n_iters)
+    with above:
+        text = st.text_area(
+            "Prompt", prompt, key="prompt", bind="query-params", height=118,
+            help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
+        )  # fmt: skip
+        n_iters = _depth(runs.deepest(name, loop), DEFAULT_ITERS if loop is None else LOOPED_ITERS)
+    _about(name, loop)
+    return LiveSource(name, text or "", n_iters, loop)
 
 
-def _depth(deepest: int | None) -> int:
-    """The slider of r, as far as the model goes."""
+def _depth(deepest: int | None, usual: int) -> int:
+    """The slider of r, as far as the model goes; an untouched usual depth of the last model becomes this one's."""
     most = min(MAX_ITERS, deepest or MAX_ITERS)
     if most == 1:
         st.caption("Iterations r = 1: this model has no more.")
@@ -51,8 +55,12 @@ def _depth(deepest: int | None) -> int:
     if st.session_state.get("r", 0) > most:
         # Chosen for a model that goes deeper.
         st.session_state["r"] = most
+    usual = min(usual, most)
+    if st.session_state.get("r") == st.session_state.get("usual_r", usual) != usual:
+        st.session_state["r"] = usual
+    st.session_state["usual_r"] = usual
     asked = st.slider(
-        "Iterations r", 1, most, min(DEFAULT_ITERS, most), key="r", bind="query-params",
+        "Iterations r", 1, most, usual, key="r", bind="query-params",
         help="How many times the Body is applied to every token before the Tail reads the state.",
     )  # fmt: skip
     if most < MAX_ITERS:
@@ -60,51 +68,36 @@ def _depth(deepest: int | None) -> int:
     return asked
 
 
-def model_names(settings: Settings) -> list[str]:
-    """Models on offer: those the server was started with, those loaded since, the bundled ones."""
-    loaded = st.session_state.get("loaded_models", [])
-    return list(dict.fromkeys([*settings.models, *loaded, *zoo.names()]))
+def _loop(name: str) -> Loop | None:
+    """The loop that is put around a plain decoder; None for a model that brings its own."""
+    entry = catalog.describe(name)
+    if entry.n_params is None and hub.is_hub_id(name):
+        with suppress(AbbieLensError):  # the page says what is wrong
+            runs.model(name)  # known once it is fetched
+            entry = catalog.describe(name)
+    return None if entry.n_blocks is None else window.controls(entry.n_blocks)
 
 
-def labels(names: list[str]) -> dict[str, str]:
-    """What each model is called on screen and in the address: a folder by its last part, if that is clear."""
-    short = {name: _short(name) for name in names}
-    seen = list(short.values())
-    return {name: label if seen.count(label) == 1 else name for name, label in short.items()}
-
-
-def _short(name: str) -> str:
-    """The last part of a path; a training run's `final` folder is called by the run."""
-    path = Path(name)
-    return (path.parent.name if path.name == "final" else path.name) or name
-
-
-def _about(name: str) -> None:
+def _about(name: str, loop: Loop | None) -> None:
+    entry = catalog.describe(name)
+    size = f", {entry.size}" if entry.size else ""
+    said = f"{catalog.GROUPS[entry.group]}: {plain.markdown(entry.what + size)}."
     try:
-        model = runs.model(name)
+        model = runs.model(name, loop)
     except AbbieLensError:
-        return  # the page says what is wrong
+        # The page says what is wrong.
+        st.caption(said)
+        st.button("Try again", key="again", on_click=loading.again, args=(name,), type="tertiary")
+        return
     info, cfg = model.info(), model.cfg
+    if loop is not None:
+        st.caption(f"{said} *r* counts {info.counts}.")
+        return
     around = " The Head reads the prompt once before the loop, the Tail predicts after it."
     st.caption(
-        f"{plain.markdown(info.family)}, {info.n_params / 1e6:.1f}M parameters, "
-        f"trained with r = {info.trained_n_iters}. *r* counts {info.counts}."
+        f"{said} Trained with r = {info.trained_n_iters}. *r* counts {info.counts}."
         + (around if cfg.n_head_blocks and cfg.n_tail_blocks else "")
     )
-
-
-def _load_folder() -> None:
-    with st.popover("Load a model from a folder", width="stretch"):
-        folder = st.text_input("Folder with config.json and *.safetensors", key="load_folder")
-        if st.button("Load", key="load_button") and folder.strip():
-            path = str(Path(folder.strip()).expanduser().resolve())
-            try:
-                runs.model(path)
-            except AbbieLensError as error:
-                st.text(str(error))
-                return
-            st.session_state.setdefault("loaded_models", []).append(path)
-            st.rerun()
 
 
 def _bundle(opened: BundleSource) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from abbie_lens.bridged import Loop
 from abbie_lens.errors import InputError
 from app.view import runs
 from probes import Result
@@ -34,10 +35,12 @@ class LiveSource:
     model: str
     text: str
     n_iters: int
+    loop: Loop | None = None
+    """Of a plain decoder; None: the model brings its own, or the usual one."""
 
     def result(self, kind: str, /, **options: Any) -> Result:
         """Computed now, or taken from the cache."""
-        return runs.analysis(kind, self.model, self.text, self.n_iters, **options)
+        return runs.analysis(kind, self.model, self.text, self.n_iters, self.loop, **options)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ import streamlit as st
 
 import probes
 from abbie_lens import tasks
+from abbie_lens.bridged import Loop
 from abbie_lens.errors import AbbieLensError
 from abbie_lens.tasks.base import Task
-from app.view import notices, runs, sidebar
+from app.view import notices, picker, runs
 from app.view.jobs import Job
 from app.view.prompts import own_task
+from app.view.source import LiveSource
 from probes import TaskDepth
 
 TRAIN = "abbie-lens train --task k-hop --loop abbie-d"
@@ -31,11 +33,12 @@ class Request:
     difficulty: tuple[int, int]
     n_iters: int
     n_answers: int
+    loop: Loop | None = None
 
 
 def task_models(names: Sequence[str]) -> list[str]:
     """What those among `names` that were trained on a task are called."""
-    called = sidebar.labels(list(names))
+    called = picker.labels(list(names))
     return [called[name] for name in names if own_task(name) is not None]
 
 
@@ -44,10 +47,12 @@ def offered(name: str, own: Task | None) -> Task:
     return own if own is not None and own.name == name else tasks.make(name)
 
 
-def request(model: str, task: Task, difficulty: tuple[int, int], n_iters: int, n: int) -> Request:
-    """What to run, as something that can be looked up."""
+def request(
+    source: LiveSource, task: Task, difficulty: tuple[int, int], n_iters: int, n: int
+) -> Request:
+    """What to run, as something that can be looked up: the source's model; its prompt and r play no part."""
     settings = json.dumps(tasks.encode(task), sort_keys=True)
-    return Request(model, settings, difficulty, n_iters, n)
+    return Request(source.model, settings, difficulty, n_iters, n, source.loop)
 
 
 @st.cache_resource(max_entries=1)
@@ -58,14 +63,14 @@ def _finished() -> dict[tuple, TaskDepth]:
 
 def _key(asked: Request) -> tuple:
     """A checkpoint written anew under the same name is another model."""
-    return (asked, runs.checkpoint(asked.model))
+    return (asked, runs.checkpoint(asked.model, asked.loop))
 
 
 def start(asked: Request) -> None:
     """Begin the run, after stopping what this session ran before; nothing is run twice."""
     cancel()
     with notices.calm():
-        key, model = _key(asked), runs.model(asked.model)
+        key, model = _key(asked), runs.model(asked.model, asked.loop)
         finished = _finished()
 
         def work(progress: Any) -> TaskDepth:

@@ -12,6 +12,27 @@ MAIN = Path(__file__).parents[2] / "app" / "dashboard" / "main.py"
 TEXT = "the cat sat on the mat, and the rat ran"
 
 
+@pytest.fixture(autouse=True)
+def user_data(monkeypatch, tmp_path) -> Path:
+    """An empty folder for what a user fetched, so that no test sees this machine's."""
+    monkeypatch.setenv("ABBIE_LENS_DATA", str(tmp_path / "user-data"))
+    return tmp_path / "user-data"
+
+
+@pytest.fixture(scope="session")
+def plain_folder(tmp_path_factory, tiny_tokenizer) -> Callable:
+    """`plain_folder("gpt2")`: a tiny plain decoder of four blocks, saved as transformers saves it."""
+    from tests.abbie_lens.bridged import decoders
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("plain") / f"tiny-{name}"
+        decoders.make(name, seed=3, vocab_size=300).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory, tiny_model, tiny_tokenizer) -> tuple[Path, Path]:
     """Two saved models of equal size, AbbIE-D and AbbIE-C, with one tokenizer."""

@@ -4,7 +4,7 @@ import streamlit as st
 
 from abbie_lens import halting
 from app.settings import Settings
-from app.view import board, comparing, figures, notices, page, plain, prompts, sidebar
+from app.view import board, comparing, figures, notices, page, picker, plain, prompts
 from app.view.source import LiveSource
 from probes import leaderboard
 
@@ -14,8 +14,8 @@ page.header(
     "What differs between models, or between prompts?",
     "Every curve has the iteration on its horizontal axis; one model has one colour, dash and marker.",
 )
-names = sidebar.model_names(Settings.from_env())
-called = sidebar.labels(names)
+names = picker.names(Settings.from_env())
+called = picker.labels(names)
 models = board.described(called)
 what = st.segmented_control(
     "Compare", list(WHAT), default="all", required=True, key="compare", format_func=WHAT.get,
@@ -76,7 +76,7 @@ else:
     prompt = prompts.usual(source.model, 1)
     prompts.follow("prompt_b", prompt)
     text = second.text_input("The other prompt", prompt, key="prompt_b", bind="query-params")
-    other = LiveSource(source.model, text or "", source.n_iters)
+    other = LiveSource(source.model, text or "", source.n_iters, source.loop)
     runs = [(source.text, source), (text or "", other)]
 rule = "kl"
 if look == "frontier":

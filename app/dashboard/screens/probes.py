@@ -40,7 +40,9 @@ with st.form("probe", border=False):
     )  # fmt: skip
     start = st.form_submit_button("Fit the probes", type="primary", icon=":material/play_arrow:")
 
-request = fitting.Request(source.model, text.strip() or None, label, tuple(sites), n_iters)
+request = fitting.Request(
+    source.model, text.strip() or None, label, tuple(sites), n_iters, source.loop
+)
 if start:
     fitting.start(request)
 result: LinearProbes | None = fitting.outcome(request)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from abbie_lens import tasks
 from app.settings import Settings
-from app.view import examples, figures, notices, page, runs, sidebar, tasking, thresholds
+from app.view import examples, figures, notices, page, picker, runs, tasking, thresholds
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
 
@@ -24,10 +24,10 @@ source = page.source()
 if not isinstance(source, LiveSource):
     notices.notice("A bundle has no model to ask", "Close the bundle to measure a model on a task.")
     st.stop()
-runs.model(source.model)  # a folder that is no model is said before anything is chosen
+runs.model(source.model, source.loop)  # a folder that is no model is said before anything is chosen
 own, names = tasking.own_task(source.model), list(tasks.TASKS)
 if own is None:
-    fitting = tasking.task_models(sidebar.model_names(Settings.from_env()))
+    fitting = tasking.task_models(picker.names(Settings.from_env()))
     notices.notice(
         "This model was not trained on a task",
         (f"Of the models in the sidebar, these were: {', '.join(fitting)}.\n\n" if fitting else "")
@@ -51,7 +51,7 @@ if task.hardest > 1:
         "Steps that an answer needs", 1, task.hardest, (low, high), key=f"difficulty_{name}_{task.hardest}",
         bind="query-params", help=f"One step is {task.steps}.",
     )  # fmt: skip
-most = runs.deepest(source.model) or MAX_ITERS
+most = runs.deepest(source.model, source.loop) or MAX_ITERS
 depths = [r for r in DEPTHS if r <= most] or [most]
 n_iters = third.selectbox(
     "Iterations up to", depths, index=depths.index(max(r for r in depths if r <= 8)), key="task_r",
@@ -60,7 +60,7 @@ n_iters = third.selectbox(
 n_answers = fourth.selectbox(
     "Answers a difficulty", [50, 200, 500], index=1, key="task_n", bind="query-params"
 )
-asked = tasking.request(source.model, task, difficulty, n_iters, n_answers)
+asked = tasking.request(source, task, difficulty, n_iters, n_answers)
 fifth.button("Measure", type="primary", icon=":material/play_arrow:", key="task_start",
              on_click=tasking.start, args=(asked,), width="stretch")  # fmt: skip
 st.caption(

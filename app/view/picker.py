@@ -1,0 +1,104 @@
+"""The model in the sidebar: a box to choose by name, and all models in their groups with what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from abbie_lens import zoo
+from abbie_lens.errors import AbbieLensError, CheckpointError
+from abbie_lens.files import hub, installed
+from app import catalog
+from app.settings import Settings
+from app.view import loading, plain, runs
+
+
+def names(settings: Settings) -> list[str]:
+    """Models on offer: those the server was started with, those loaded since, the bundled and the installed ones."""
+    loaded = st.session_state.get("loaded_models", [])
+    return list(dict.fromkeys([*settings.models, *loaded, *zoo.names(), *installed.names()]))
+
+
+def labels(offered: Sequence[str]) -> dict[str, str]:
+    """What each model is called on screen and in the address: a folder by its last part, if that is clear."""
+    short = {name: catalog.label(name) for name in offered}
+    seen = list(short.values())
+    return {name: label if seen.count(label) == 1 else name for name, label in short.items()}
+
+
+def choose(settings: Settings, offered: Sequence[str]) -> str:
+    """The model chosen, by its name or out of its group."""
+    called = labels(offered)
+    if (asked := st.session_state.pop("model_wanted", None)) in called:
+        st.session_state["model"] = asked
+    name = st.selectbox(
+        "Model", offered, key="model", bind="query-params", format_func=called.get,
+        help="A looped model: Head once, the same Body r times, Tail once.",
+    )  # fmt: skip
+    with st.popover("All models", width="stretch", icon=":material/list:"):
+        _groups(offered, called, settings.allow_load)
+    return name
+
+
+def _groups(offered: Sequence[str], called: dict[str, str], allow_load: bool) -> None:
+    """A tab for each group, with a button that opens each model, what it is, how large."""
+    with st.spinner("Looking at the models…"):  # the first look imports what reads configs
+        entries = [catalog.describe(name) for name in offered]
+    inside = {group: [e for e in entries if e.group == group] for group in catalog.GROUPS}
+    titles = [g for g in catalog.GROUPS if inside[g] or (g == "own" and allow_load)]
+    tabs = st.tabs([f"{catalog.GROUPS[group]} ({len(inside[group])})" for group in titles])
+    for group, tab in zip(titles, tabs, strict=True):
+        with tab:
+            for entry in inside[group]:
+                _row(entry, called[entry.name])
+            if group == "own" and allow_load:
+                _load()
+
+
+def _row(entry: catalog.Entry, called: str) -> None:
+    said = f"{entry.what}, {entry.size}" if entry.size else entry.what
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.button(
+            plain.markdown(called), key=f"open-{entry.name}", type="tertiary",
+            on_click=_want, args=(entry.name,),
+        )  # fmt: skip
+        st.caption(plain.markdown(said), width="content")
+
+
+def _want(name: str) -> None:
+    st.session_state["model_wanted"] = name
+
+
+def _load() -> None:
+    """A folder of this machine or a hub id, for a server that was started with --allow-load."""
+    asked = st.text_input(
+        "Folder or hub id", key="load_folder",
+        help="A folder with config.json and *.safetensors, or organisation/model on the hub.",
+    )  # fmt: skip
+    if st.button("Load", key="load_button") and (asked := asked.strip()):
+        try:
+            name = _resolved(asked)
+            loading.again(name)
+            runs.model(name)
+        except AbbieLensError as error:
+            st.text(str(error))
+            return
+        known = st.session_state.setdefault("loaded_models", [])
+        if name not in known:
+            known.append(name)
+        _want(name)
+        st.rerun()
+
+
+def _resolved(asked: str) -> str:
+    """A folder by its full path, a hub id as it is. Errors: CheckpointError for neither."""
+    path = Path(asked).expanduser()
+    if path.is_dir() or not hub.is_hub_id(asked):
+        if not path.is_dir():
+            raise CheckpointError(
+                f"{asked}: no such folder; expected one with config.json, or a hub id (org/model)."
+            )
+        return str(path.resolve())
+    return asked
