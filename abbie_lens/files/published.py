@@ -83,7 +83,7 @@ def read_published(
     except CheckpointError as error:
         if any(each.name == "parcae" for each in candidates(plain)) and CONVERT not in str(error):
             raise CheckpointError(
-                f"{error} Parcae is published as pickles, which are never read. {CONVERT}"
+                f"{error} Parcae is published as pickles, which are not read as they are. {CONVERT}"
             ) from error
         raise
     tensors = StoredTensors(files)

@@ -19,9 +19,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 CONVERT = (
-    "Convert it once, where you trust it: "
-    "tensors = torch.load(old, weights_only=True); "
-    "safetensors.torch.save_file({k: t.clone() for k, t in tensors.items()}, new)"
+    "Convert it once: abbie-lens convert FILE_OR_FOLDER_OR_ID (it reads tensors alone, with "
+    "weights_only=True)."
 )
 
 

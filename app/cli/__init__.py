@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | fetch | inspect | split | diagnose | train | eval | retrofit | reproduce | app`.
+"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | train | eval | retrofit | reproduce | app`.
 
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app.cli import (
+    convert,
     diagnose,
     eval,
     fetch,
@@ -35,6 +36,7 @@ cli = typer.Typer(
 )
 cli.command("models")(models.command)
 cli.command("fetch")(fetch.command)
+cli.command("convert")(convert.command)
 cli.command("inspect")(inspect.command)
 cli.command("split")(split.command)
 cli.command("diagnose")(diagnose.command)

@@ -152,6 +152,9 @@ def test_chunks_and_thoughts_have_no_value_embeddings(tokens):
             make(name, value_embeddings="alternate")
     with pytest.raises(ConfigError, match="value_embeddings='all': expected"):
         make("std", value_embeddings="all")
+    for wrong in ((0, 9), (1, 1), (), ("0",)):
+        with pytest.raises(ConfigError, match=r"value_embeddings=.*numbers of blocks below 4"):
+            make("std", value_embeddings=wrong)
     model = make("std", value_embeddings="alternate")
     state = model.begin(tokens, 1)
     with pytest.raises(InputError, match="need token ids"):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from abbie_lens import load
 from tests.abbie_lens.files.formats.checkpoints import (
@@ -135,6 +136,42 @@ def test_at_other_depths_than_the_trained_one(tmp_path, name):
 def test_prefixes_that_attend_both_ways(tmp_path, fields, types):
     c, w = write("hrm_text", tmp_path, **fields)
     compare(load(tmp_path, device="cpu"), "hrm_text", c, w, 3, types)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_stored_in_half_and_run_in_single_precision(tmp_path, name):
+    c, w = write(name, tmp_path, torch_dtype="bfloat16")
+    half = {key: tensor.bfloat16() for key, tensor in w.items()}
+    save_file(half, tmp_path / "model.safetensors")
+    assert load(tmp_path, device="cpu").dtype == torch.bfloat16
+    model = load(tmp_path, device="cpu", dtype="float32")
+    compare(model, name, c, {key: tensor.float() for key, tensor in half.items()}, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("parcae", {**stages(2, 1, 2), "gates": (0, 2, 3)}), ("ouro", {"attention_bias": True}),
+        ("pondering_pythia", {"attention_bias": False}), ("hrm_text", {"head_dim": 20}),
+        ("retrofit_olmo", {"rope_scaling": LLAMA3}), ("loopus", {"encoder_layer_indices": []}),
+    ],
+    ids=said,
+)  # fmt: skip
+def test_saved_as_one_of_ours_it_is_the_same(tmp_path, name, fields):
+    c, w = write(name, tmp_path / "theirs", **fields)
+    model = load(tmp_path / "theirs", device="cpu")
+    again = load(model.save_pretrained(tmp_path / "ours"), device="cpu")
+    assert again.cfg == model.cfg
+    compare(again, name, c, w, 2)
+
+
+def test_halves_of_value_embeddings_are_reported(tmp_path):
+    """An odd core, and an even number of iterations in the numbering of the gates."""
+    write("parcae", tmp_path, **stages(2, 1, 2), gates=(0, 2, 3))
+    model = load(tmp_path, device="cpu")
+    assert model.cfg.value_embeddings == (0, 2)
+    halves = {"value_embeds.4.weight", "transformer.coda.0.attn.ve_gate.weight"}
+    assert set(model.load_report.dropped) == halves
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "retrofit_olmo"])
