@@ -83,9 +83,16 @@ class LoopedBridge(BridgedSites):
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """Errors: InputError where one iteration is not the plain model to rounding."""
-        tokens = torch.zeros(1, min(4, self.cfg.n_ctx), dtype=torch.long, device=self.device)
+        """Errors: InputError where tokens see later ones, or one iteration is not the plain model to rounding."""
+        tokens = torch.zeros(2, min(4, self.cfg.n_ctx), dtype=torch.long, device=self.device)
+        tokens[1, -1] = self.cfg.d_vocab - 1
         plain = self.conductor.rehearse(tokens)
+        earlier = plain[:, :-1].float()
+        seen = (earlier[0] - earlier[1]).abs().sum() / earlier.abs().sum().clamp_min(1e-6)
+        if bool(seen > 10 * torch.finfo(self.dtype).eps):
+            raise InputError(
+                f"model: tokens of {self.cfg.architecture} see later ones; only causal decoders are looped."
+            )
         with torch.no_grad():
             looped = self(tokens, n_iters=1)
         off = (looped - plain).abs().max() / plain.abs().max().clamp_min(1e-6)

@@ -51,6 +51,18 @@ def bridge(model: Any, name: str = "") -> Any:
         raise InputError(
             f"model: the bridge of {type(source).__name__} has no stack `blocks` that could be looped."
         )
+    for part in ("embed", "ln_final", "unembed"):
+        if not hasattr(getattr(made, part, None), "forward" if part == "ln_final" else "weight"):
+            raise InputError(
+                f"model: the bridge of {type(source).__name__} has no `{part}` for tokens; only language models that embed tokens, "
+                "norm the last block's output and unembed it are looped."
+            )
+    for i, block in enumerate(made.blocks):
+        if not hasattr(block, "attn"):
+            raise InputError(
+                f"model: blocks.{i} of {type(source).__name__} has no attention; state-space and recurrent blocks, which "
+                "carry a state along the tokens, are not looped."
+            )
     return made
 
 
@@ -60,13 +72,16 @@ def read_source(folder: Path, dtype: str | None) -> Any:
     Errors: CheckpointError for one of our own folders, one that transformers cannot read without code of its own, or
     weights that do not fill the model.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, PreTrainedConfig
 
     if is_model_folder(folder):
         raise CheckpointError(
             f"{folder}: a looped model of abbie-lens, which brings its own loop; leave loop= out."
         )
     try:
+        config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
+        if config.get("is_encoder_decoder"):
+            raise ValueError(f"{config.get('model_type')} has an encoder; only decoders are looped")
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype="auto" if dtype is None else getattr(torch, dtype),

@@ -44,9 +44,57 @@ def test_models_that_cannot_be_bridged_or_looped():
     refused(InputError, "bridged already", lambda: LoopedBridge(once.source, loop))
 
 
+def foreign(kind):
+    """A tiny model of transformers that is no causal decoder with attention."""
+    import transformers as hf
+
+    sizes = dict(vocab_size=60, hidden_size=16, num_hidden_layers=2)
+    heads = dict(num_attention_heads=2, intermediate_size=16)
+    if kind == "bert":
+        return hf.BertForMaskedLM(hf.BertConfig(**sizes, **heads))
+    if kind == "mamba":
+        return hf.MambaForCausalLM(hf.MambaConfig(**sizes, state_size=4))
+    if kind == "vit":
+        return hf.ViTForImageClassification(
+            hf.ViTConfig(hidden_size=16, num_hidden_layers=2, **heads)
+        )
+    config = hf.BartConfig(
+        vocab_size=60, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+    )  # fmt: skip
+    return hf.BartForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why", "of_folder"),
+    [
+        ("bert", "see later ones", "see later ones"),
+        ("mamba", "has no attention", "has no attention"),
+        ("bart", "has an encoder", "has an encoder"),
+        ("vit", "cannot bridge|has no", "cannot read it"),
+    ],
+)
+def test_other_architectures(kind, why, of_folder, tmp_path):
+    model = foreign(kind)
+    model.save_pretrained(tmp_path)
+    refused(InputError, why, lambda: LoopedBridge(model, Loop(0, 1)))
+    refused(CheckpointError, of_folder, lambda: abbie_lens.load(tmp_path, "cpu", loop=Loop(0, 1)))
+
+
+def test_a_tokenizer_of_another_vocabulary(tmp_path, tiny_tokenizer):
+    small = decoders.make("llama", vocab_size=100)
+    refused(InputError, r"tokenizer: has \d+ tokens, the model's vocabulary 100", lambda: LoopedBridge(small, Loop(1, 3), tiny_tokenizer))  # fmt: skip
+    decoders.make("llama", vocab_size=100).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    refused(CheckpointError, r"tokenizer.json: has \d+ tokens", lambda: abbie_lens.load(tmp_path, "cpu", loop=Loop(1, 3)))  # fmt: skip
+
+
 def test_arguments():
     model = LoopedBridge(decoders.make("gpt2"), Loop(1, 3))
-    refused(InputError, "initial_state", lambda: model.begin(TOKENS, 2, seed=1))
+    state = torch.zeros(1, 4, decoders.WIDTH)
+    for given in (dict(seed=1), dict(initial_state=state)):
+        for run in (model.begin, model, model.run_with_cache):
+            refused(InputError, "draws no initial state", lambda: run(TOKENS, n_iters=2, **given))  # noqa: B023
     refused(InputError, "save_pretrained", lambda: model.save_pretrained("anywhere"))
     refused(InputError, "n_iters=-1", lambda: model(TOKENS, n_iters=-1))
     refused(InputError, "context holds 64", lambda: model(torch.zeros(1, 65, dtype=torch.long)))
