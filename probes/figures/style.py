@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -148,7 +149,7 @@ def token_axis(
         "title": {"text": title or ("token" if every == 1 else f"token (one in {every} labelled)")},
     }
     # Slanted only when neighbours would touch in a window of 800 px, where a grid of a page has some 430.
-    pairs = zip(short, short[1:], strict=False)
+    pairs = itertools.pairwise(short)
     widest = max((3.3 * (len(left) + len(right)) + 4 for left, right in pairs), default=0)
     upright = axis == "y" or widest * len(ticks) < 430
     if axis == "x":
