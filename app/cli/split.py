@@ -81,9 +81,8 @@ def command(
     typer.echo(
         f"plain loss {found.plain_loss:.3f} nats a token; knee of the angles: block {found.knee}"
     )
-    for row in table.nsmallest(8, "loss").itertuples():
-        end = int(row.start) + int(row.length)
-        typer.echo(f"  --start {int(row.start)} --stop {end}: {row.loss:.3f} ({row.added:+.3f})")
+    for first, length, loss, added in table.nsmallest(8, "loss").itertuples(index=False):
+        typer.echo(f"  --start {first} --stop {first + length}: {loss:.3f} ({added:+.3f})")
 
 
 def _lengths(text: str) -> list[int]:

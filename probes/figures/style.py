@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -147,8 +148,10 @@ def token_axis(
         "zeroline": False,
         "title": {"text": title or ("token" if every == 1 else f"token (one in {every} labelled)")},
     }
-    # Slanted only when the labels would not fit side by side at 800 px.
-    upright = axis == "y" or sum(len(s) * 7 + 8 for s in short) < 640
+    # Slanted only when neighbours would touch in a window of 800 px, where a grid of a page has some 430.
+    pairs = itertools.pairwise(short)
+    widest = max((3.3 * (len(left) + len(right)) + 4 for left, right in pairs), default=0)
+    upright = axis == "y" or widest * len(ticks) < 430
     if axis == "x":
         settings["tickangle"] = 0 if upright else -90
     update = fig.update_xaxes if axis == "x" else fig.update_yaxes

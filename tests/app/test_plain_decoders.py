@@ -1,6 +1,7 @@
 """Every page on plain decoders, looped by the sidebar's sliders: the same numbers as `load(..., loop=)`."""
 
 import shutil
+import threading
 
 import pytest
 
@@ -148,6 +149,31 @@ def test_what_another_library_raises_is_one_line_too(gpt2, monkeypatch):
     job = loading.Shelf().load(str(gpt2), Loop(0, 1))
     job.wait(30)
     assert str(job.error).endswith("cannot be loaded (RuntimeError: first line).")
+
+
+def test_a_load_that_takes_long_says_what_it_is_at(dashboard, gpt2, monkeypatch, tmp_path):
+    folder = tmp_path / "slow"
+    shutil.copytree(gpt2, folder)
+    said, told = [], threading.Event()
+    name, read = loading._said, loading.read_decoder
+
+    def note(*arguments):
+        said.append(name(*arguments))
+        if "reading" in said[-1]:
+            told.set()
+        return said[-1]
+
+    def wait(*arguments):
+        assert told.wait(60)
+        return read(*arguments)
+
+    monkeypatch.setattr(loading, "_said", note)
+    monkeypatch.setattr(loading, "read_decoder", wait)
+    at = dashboard("lens.py", models=(str(folder),))
+    assert_calm(at)
+    size = catalog.volume((folder / "model.safetensors").stat().st_size)
+    assert f"Loading slow (2 of 4): reading its weights, {size}" in said
+    assert not at.status
 
 
 def test_few_are_kept(gpt2):

@@ -20,7 +20,7 @@ def small_tokenizer(folder, size):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<|endoftext|>", *"the cat sat on mat , and rat ran".split()]
+    words = ["<|endoftext|>", "the", "cat", "sat", "on", "mat", ",", "and", "rat", "ran"]
     assert len(words) <= size
     made = Tokenizer(models.WordLevel(dict(zip(words, range(len(words)), strict=True)), words[0]))
     made.pre_tokenizer = pre_tokenizers.Whitespace()

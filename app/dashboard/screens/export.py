@@ -36,5 +36,5 @@ with reopen, st.container(border=True):
         "bundle is open, every page shows its saved results."
     )
 st.caption(
-    ":material/link: The address of this page holds model, prompt and r: copy it to share this view."
+    ":material/link: The address of this page holds model, prompt, r and loop: copy it to share this view."
 )
