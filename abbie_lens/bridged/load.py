@@ -5,36 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from abbie_lens.bridged.imagine import imagine
 from abbie_lens.bridged.loop import Loop
 from abbie_lens.bridged.model import LoopedBridge
+from abbie_lens.bridged.plan import devices, plan
 from abbie_lens.bridged.source import read_source
 from abbie_lens.errors import CheckpointError, InputError
+from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.tokenizer import read_tokenizer
+from abbie_lens.files.weights import StoredTensors, weight_files
 
 
 def load_bridged(
     folder: Path,
     loop: Loop,
     name: str,
-    device: torch.device,
+    where: Where,
     dtype: str | None,
     tokenizer: Any = None,
 ) -> LoopedBridge:
     """The decoder that `folder` holds with a window of its blocks in a loop, in eval mode.
 
     Without `tokenizer`, a tokenizer.json in the folder is used. Errors: CheckpointError for a folder that transformers
-    cannot read or TransformerLens cannot bridge, ConfigError for a window that does not fit.
+    cannot read or TransformerLens cannot bridge, ConfigError for a window that does not fit, InputError where memory does
+    not hold it, before a weight is read.
     """
     if not isinstance(loop, Loop):
         raise InputError(f"loop={loop!r}: expected a Loop(start, stop, rule).")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is a file; a plain decoder is a folder with config.json.")
-    source = read_source(folder, dtype)
+    try:
+        seen = imagine(folder, loop, name, dtype)
+    except InputError as error:
+        if where.device_map is not None:
+            raise CheckpointError(
+                f"{folder}: cannot be planned for device_map= ({error})"
+            ) from error
+        seen, at = None, {"": str(where.device)}  # then it is loaded without a plan
+    if seen is not None:
+        at = devices(seen, where)
+        stored = StoredTensors(weight_files(folder)).sizes.values()
+        where.begin(plan(seen, at, where, stored, None), name)
+    source = read_source(folder, dtype, at, where.offload_folder)
     if tokenizer is None:
         tokenizer = read_tokenizer(folder, source.get_input_embeddings().num_embeddings)
     try:
-        return LoopedBridge(source.to(device), loop, tokenizer, name)
+        return LoopedBridge(source, loop, tokenizer, name)
     except InputError as error:
         raise CheckpointError(f"{folder}: {error}") from error

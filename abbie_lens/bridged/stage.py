@@ -32,10 +32,12 @@ class Stage:
         """x [batch, pos, d_model] -> [batch, pos, d_model]; `state.k` is the row of the sites inside."""
         context = state.context
         assert isinstance(context, BridgedContext)
-        self.clock.iteration = state.k
+        self.clock.iteration, entered = state.k, x.device
         for b, block in enumerate(self.blocks, self.first):
             x = stream(context.calls[b](block, x))
-        return x
+        return x.to(
+            entered
+        )  # blocks may be on several devices; a carry mixes what enters and what leaves
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.blocks)

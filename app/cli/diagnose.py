@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.memory import show
+
 
 def command(
     text: Annotated[
@@ -54,7 +56,7 @@ def command(
     from probes import bundle
 
     with Console(stderr=True).status("loading the model") as status:
-        loaded = abbie_lens.load(model or zoo.DEFAULT, device=device, dtype=dtype)
+        loaded = abbie_lens.load(model or zoo.DEFAULT, device=device, dtype=dtype, announce=show)
         policies = [_policy(spec) for spec in rule] if rule else None
         results = exporting.results(
             loaded, prompt, n_iters, seed=seed, rules=policies,

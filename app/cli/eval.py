@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.memory import show
+
 if TYPE_CHECKING:
     from probes import EvalScores
 
@@ -81,7 +83,7 @@ def command(
     # Tasks may print; stdout is for the scores.
     console = Console(stderr=True)
     with console.status("loading the model") as status, redirect_stdout(sys.stderr):
-        loaded = abbie_lens.load(model, device=device, dtype=dtype)
+        loaded = abbie_lens.load(model, device=device, dtype=dtype, announce=show)
         status.update("loading the tasks")
         result = probes.eval_scores(
             loaded, names, depths, include_path=include_path, limit=limit, batch_size=batch_size,
