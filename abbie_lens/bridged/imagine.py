@@ -35,6 +35,8 @@ class Imagined:
     loop: Loop
     shapes: Mapping[str, Shape]
     """By site, of one row of `n_ctx` tokens."""
+    widths: Mapping[str, int]
+    """Bytes of an element, by site: token ids are wider than activations may be."""
     n_ctx: int
 
     @cached_property
@@ -77,5 +79,7 @@ def imagine(
                 f"{name}: {cfg.architecture} does not run without values ({first_line(error)})."
             ) from error
         _, others = canonical(bridged.hook_dict, loop.start, loop.stop)
-        shapes = {others.get(site, site): tuple(cache[site].shape) for site in cache}
-    return Imagined(source, cfg, loop, shapes, length)
+        held = {others.get(site, site): cache[site] for site in cache}
+    shapes = {site: tuple(tensor.shape) for site, tensor in held.items()}
+    widths = {site: tensor.element_size() for site, tensor in held.items()}
+    return Imagined(source, cfg, loop, shapes, widths, length)

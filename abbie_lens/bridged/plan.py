@@ -73,7 +73,8 @@ def plan(
     loading["cpu"] = loading.get("cpu", 0) + max(stored, default=0)
     width = getattr(torch, seen.cfg.dtype).itemsize
     held = {
-        site: math.prod(shape) * max(rows, 1) * width for site, rows, shape in seen.sites(depth)
+        site: math.prod(shape) * max(rows, 1) * seen.widths.get(site, width)
+        for site, rows, shape in seen.sites(depth)
     }
     spread = ", ".join(f"{part or 'all'} on {on}" for part, on in list(at.items())[:6])
     return make_plan(
