@@ -34,6 +34,7 @@ def load_bridged(
         raise InputError(f"loop={loop!r}: expected a Loop(start, stop, rule).")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is a file; a plain decoder is a folder with config.json.")
+    at = {"": str(where.device)}
     try:
         seen = imagine(folder, loop, name, dtype)
     except InputError as error:
@@ -41,7 +42,7 @@ def load_bridged(
             raise CheckpointError(
                 f"{folder}: cannot be planned for device_map= ({error})"
             ) from error
-        seen, at = None, {"": str(where.device)}  # then it is loaded without a plan
+        seen = None  # then it is loaded without a plan
     if seen is not None:
         at = devices(seen, where)
         stored = StoredTensors(weight_files(folder)).sizes.values()
