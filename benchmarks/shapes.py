@@ -71,6 +71,10 @@ class Shape:
 
 
 CPU = Shape(d_model=256, n_heads=4, d_mlp=704, d_vocab=4096, batch=8, pos=256)
+LOADED = Shape(
+    d_model=1024, n_heads=16, d_mlp=2816, d_vocab=8192, batch=1, pos=256, blocks=(1, 3, 1)
+)
+"""About 300 MB in float32."""
 GPU = Shape(
     d_model=1024,
     n_heads=16,

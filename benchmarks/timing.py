@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class Pairs:
-    """Seconds of paired runs."""
+    """Seconds of paired runs, or bytes of paired sizes."""
 
     ours: np.ndarray
     """[pair] seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,34 @@ def bridge(model: Any, name: str = "") -> Any:
     return made
 
 
-def read_source(folder: Path, dtype: str | None) -> Any:
+def read_config(folder: Path) -> Any:
+    """The config of the decoder that a folder holds. Errors: as `read_source`."""
+    from transformers import AutoConfig
+
+    if is_model_folder(folder):
+        raise CheckpointError(
+            f"{folder}: a looped model of abbie-lens, which brings its own loop; leave loop= out."
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # OSError, ValueError, KeyError, …
+        raise CheckpointError(
+            f"{folder}: transformers cannot read it ({first_line(error)})."
+        ) from error
+
+
+def read_source(
+    folder: Path, dtype: str | None, at: Mapping[str, str], offload_folder: Path | None = None
+) -> Any:
     """The causal language model of transformers that a folder holds, in eval mode, from safetensors alone.
+
+    `at` has the device, or `disk`, of its parts, "" for all: each weight is read to where it belongs.
 
     Errors: CheckpointError for one of our own folders, one that transformers cannot read without code of its own, or
     weights that do not fill the model.
     """
     from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-    if is_model_folder(folder):
-        raise CheckpointError(
-            f"{folder}: a looped model of abbie-lens, which brings its own loop; leave loop= out."
-        )
     try:
         config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
         if config.get("is_encoder_decoder"):
@@ -89,6 +106,8 @@ def read_source(folder: Path, dtype: str | None) -> Any:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            device_map=None if at == {"": "cpu"} else dict(at),
+            offload_folder=offload_folder,
         )
     except Exception as error:  # OSError, ValueError, SafetensorError, KeyError, …
         raise CheckpointError(

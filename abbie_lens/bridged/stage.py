@@ -35,12 +35,13 @@ class Stage:
         """x [batch, pos, d_model] -> [batch, pos, d_model]; `state.k` is the row of the sites inside."""
         context = state.context
         assert isinstance(context, BridgedContext)
-        self.clock.iteration = state.k
+        self.clock.iteration, entered = state.k, x.device
         for b, block in enumerate(self.blocks):
             if context.served is not None and context.kv is not None:
                 context.served.serve(context.kv, (self.name, state.k, b))
             x = stream(context.calls[self.first + b](block, x))
-        return x
+        # blocks may be on several devices; a carry mixes what enters and what leaves
+        return x.to(entered)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.blocks)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +23,10 @@ from abbie_lens.files.weights import StoredTensors, weight_files
 from abbie_lens.hooks.memory import site_shape
 from abbie_lens.model import HookedLoopedTransformer
 
+if TYPE_CHECKING:
+    from abbie_lens.bridged.config import BridgedConfig
+    from abbie_lens.bridged.loop import Loop
+
 Site = tuple[str, int, tuple[int, ...]]
 
 
@@ -31,8 +36,8 @@ class Inspection:
 
     name: str
     format: str
-    """`abbie-lens`, or the published format."""
-    cfg: LoopedConfig
+    """`abbie-lens`, the published format, or the class of a plain decoder."""
+    cfg: LoopedConfig | BridgedConfig
     n_iters: int
     n_ctx: int
     n_params: int
@@ -61,13 +66,14 @@ def inspect(
     n_iters: int | None = None,
     n_ctx: int | None = None,
     dtype: torch.dtype | str | None = None,
+    loop: Loop | None = None,
     where: Where | None = None,
     revision: str | None = None,
     token: str | None = None,
 ) -> Inspection:
     """What `load` would load: a bundled name, a folder, or a hub id, of which only config and headers are fetched.
 
-    `n_iters` None: the trained depth; `n_ctx` None: the model's context. Errors: CheckpointError as `load` has them
+    With `loop` it is a plain decoder, looped so. `where` has devices, and what may be taken of them. `n_iters` None: the trained depth; `n_ctx` None: the model's context. Errors: CheckpointError as `load` has them
     where weights and config disagree; InputError for a depth or length that the model does not have.
     """
     precision, name = resolve_dtype(dtype), str(name_or_path)
@@ -79,6 +85,8 @@ def inspect(
     else:
         tensors = StoredTensors(weight_files(folder))
         shapes, stored = tensors.shapes, tensors.sizes
+    if loop is not None:
+        return _decoder(folder, name, loop, stored, n_iters, n_ctx, precision, where)
     if is_published(folder):
         it = plan(read_json(folder / CONFIG), shapes, name, name)
         form, cfg = it.format.name, it.cfg
@@ -95,8 +103,6 @@ def inspect(
     draft.to(where.place(model))
     memory = draft.memory(stored.values(), n_iters, n_ctx)
     n_params = sum(math.prod(shape) for shape in draft.expected.values())
-    known = (folder / TOKENIZER).is_file()
-    tokenizer: Any = read_tokenizer(folder, cfg.d_vocab) if known else None
     return Inspection(
         name,
         form,
@@ -109,10 +115,50 @@ def inspect(
         memory.states,
         memory.capture,
         cfg.loop.gated,
-        None if tokenizer is None else len(tokenizer),
+        _tokens(folder, cfg.d_vocab),
         _sites(model, memory.n_iters, memory.n_ctx),
         memory,
     )
+
+
+def _decoder(
+    folder: Path,
+    name: str,
+    loop: Loop,
+    stored: Mapping[str, int],
+    n_iters: int | None,
+    n_ctx: int | None,
+    dtype: str | None,
+    where: Where,
+) -> Inspection:
+    """The same of a plain decoder with a window of its blocks in a loop."""
+    from abbie_lens.bridged.imagine import imagine
+    from abbie_lens.bridged.plan import devices
+    from abbie_lens.bridged.plan import plan as plan_decoder
+
+    seen = imagine(folder, loop, name, dtype, n_ctx)
+    memory = plan_decoder(seen, devices(seen, where), where, stored.values(), n_iters)
+    return Inspection(
+        name,
+        seen.cfg.architecture,
+        seen.cfg,
+        memory.n_iters,
+        memory.n_ctx,
+        sum(p.numel() for p in seen.source.parameters()),
+        sum(memory.weights.values()),
+        sum(stored.values()),
+        memory.states,
+        memory.capture,
+        False,
+        _tokens(folder, seen.cfg.d_vocab),
+        seen.sites(memory.n_iters),
+        memory,
+    )
+
+
+def _tokens(folder: Path, d_vocab: int) -> int | None:
+    tokenizer: Any = read_tokenizer(folder, d_vocab) if (folder / TOKENIZER).is_file() else None
+    return None if tokenizer is None else len(tokenizer)
 
 
 def _sites(model: Any, n_iters: int, n_ctx: int) -> tuple[Site, ...]:

@@ -19,7 +19,7 @@ from abbie_lens.files.foreign import read_foreign
 from abbie_lens.files.keymap import KeyMap
 from abbie_lens.files.layout import CONFIG
 from abbie_lens.files.memory_plan import Announce, Where
-from abbie_lens.files.placement import DeviceMap
+from abbie_lens.files.placement import DeviceMap, MaxMemory
 from abbie_lens.files.pretrained import read_model
 from abbie_lens.files.published import is_published, read_published
 from abbie_lens.model import HookedLoopedTransformer
@@ -41,7 +41,7 @@ def load(
     revision: str | None = None,
     token: str | None = None,
     device_map: DeviceMap | None = None,
-    max_memory: Mapping[int | str, int | str] | None = None,
+    max_memory: MaxMemory | None = None,
     offload_folder: str | Path | None = None,
     check_memory: bool = True,
     announce: Announce | None = None,

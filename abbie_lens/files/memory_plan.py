@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from abbie_lens.errors import InputError
-from abbie_lens.files.placement import DISK, DeviceMap, Placement, place
+from abbie_lens.files.placement import DISK, DeviceMap, MaxMemory, Placement, place
 from abbie_lens.hooks.memory import capture_bytes, free_bytes
 
 STATES = ("loop.hook_state", "loop.hook_readout")
@@ -94,7 +94,7 @@ class Where:
 
     device: torch.device | None = None
     device_map: DeviceMap | None = None
-    max_memory: Mapping[Any, Any] | None = None
+    max_memory: MaxMemory | None = None
     offload_folder: Path | None = None
     check_memory: bool = True
     announce: Announce | None = None
@@ -138,16 +138,34 @@ def plan_memory(
     held = lambda names: capture_bytes(  # noqa: E731
         cfg, [(n, max(rows[n], 1)) for n in names], 1, length, getattr(torch, cfg.dtype)
     )
-    return MemoryPlan(
+    return make_plan(
         cfg.dtype,
-        dict(weights),
+        weights,
         loading,
-        {at: _free(at, placement.folder) for at in loading},
         placement.describe(),
+        placement.folder,
         depth,
         length,
         held(STATES),
         held(rows),
+    )
+
+
+def make_plan(
+    dtype: str,
+    weights: Mapping[str, int],
+    loading: Mapping[str, int],
+    placement: str,
+    folder: Path | None,
+    n_iters: int,
+    n_ctx: int,
+    states: int,
+    capture: int,
+) -> MemoryPlan:
+    """The plan, with what is free now on every device that it names, and on the disk of `folder`."""
+    free = {at: _free(at, folder) for at in loading}
+    return MemoryPlan(
+        dtype, dict(weights), loading, free, placement, n_iters, n_ctx, states, capture
     )
 
 

@@ -7,13 +7,13 @@ memory or on disk is brought to the main device for the time that it runs. So no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from abbie_lens.errors import InputError, nearest
 from abbie_lens.files.device import resolve_device
@@ -22,6 +22,7 @@ from abbie_lens.hooks.memory import ROOM
 DISK = "disk"
 STAGES = ("head", "body", "tail")
 DeviceMap = str | Mapping[str, Any]
+MaxMemory = Mapping[int | str, int | str]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def place(
     model: Any,
     device: torch.device | None,
     device_map: DeviceMap | None,
-    max_memory: Mapping[Any, Any] | None,
+    max_memory: MaxMemory | None,
     folder: Path | None,
 ) -> Placement:
     """Where the parts of a model, which need have no memory yet, are to be.
@@ -72,15 +73,13 @@ def place(
     if isinstance(device_map, str):
         if device_map != "auto":
             return Placement(resolve_device(device_map))
-        main = resolve_device(None)
-        if main.type == "cuda" and main.index is None:
-            main = torch.device("cuda", 0)
-        return _with_folder(main, _automatic(model, main, max_memory), folder)
+        main, blocks = _automatic(model, max_memory)
+        return _with_folder(torch.device(main), blocks, folder)
     if not isinstance(device_map, Mapping) or not device_map:
         raise InputError(
             f"device_map={device_map!r}: expected auto, a device, or a mapping from parts to devices."
         )
-    wanted = {str(part): _device(at) for part, at in device_map.items()}
+    wanted = {str(part): device_name(at) for part, at in device_map.items()}
     parts = [*(n for n, _ in model.named_children()), *_blocks(model)]
     for part in wanted:
         if part and part not in parts:
@@ -98,48 +97,58 @@ def place(
             f"device_map: {', '.join(shared)} on disk; expected a device, only blocks can be on disk."
         )
     blocks = {block: _longest(block, wanted) for block in _blocks(model)}
-    return _with_folder(resolve_device(main), blocks, folder)
+    if moved := [b for b in sorted(pinned(model)) if blocks[b] != main]:
+        raise InputError(
+            f"device_map: {moved[0]} on {blocks[moved[0]]}; expected {main}: {model.cfg.loop.family} runs copies of it with "
+            "adapters, which are there."
+        )
+    return _with_folder(torch.device(main), blocks, folder)
 
 
-def _automatic(
-    model: Any, main: torch.device, max_memory: Mapping[Any, Any] | None
-) -> dict[str, str]:
-    """Blocks on the devices in order, the main one first, then the machine's memory, then the disk."""
-    from accelerate.utils.modeling import get_max_memory, infer_auto_device_map
+def _automatic(model: Any, max_memory: MaxMemory | None) -> tuple[str, dict[str, str]]:
+    """The main device, and blocks on the devices in order, that one first, then the machine's memory, then the disk."""
+    from accelerate.utils.modeling import infer_auto_device_map
+
+    main, room = free_room(max_memory)
+    fixed = pinned(model)
+    resident = [
+        t.numel() * t.element_size()
+        for name, t in (*model.named_parameters(), *model.named_buffers())  # tied ones once
+        if name.split(".")[0] not in STAGES or ".".join(name.split(".")[:2]) in fixed
+    ]
+    room[main] = max(0, room.get(main, 0) - sum(resident))
+    stack = nn.ModuleDict({name: getattr(model, name) for name in STAGES})
+    found = infer_auto_device_map(stack, room, no_split_module_classes=["Block"])
+    wanted = {part: device_name(at) for part, at in found.items()}
+    return device_name(main), {b: _longest(b, wanted) for b in _blocks(model) if b not in fixed}
+
+
+def free_room(max_memory: MaxMemory | None) -> tuple[int | str, dict[int | str, Any]]:
+    """The main device as accelerate calls it, and bytes by device that may be planned with. Errors: InputError."""
+    from accelerate.utils.modeling import get_max_memory
 
     try:
         room = get_max_memory(None if max_memory is None else dict(max_memory))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"max_memory={max_memory!r}: {error}") from error
     if max_memory is None:
         room = {at: int(ROOM * free) for at, free in room.items()}
-    here = main.index if main.type == "cuda" else main.type
-    shared = sum(
-        t.nbytes for n, t in _tensors(model) if n.split(".")[0] not in STAGES or ".".join(
-            n.split(".")[:2]) in pinned(model)
-    )  # fmt: skip
-    room[here] = max(0, room.get(here, 0) - shared)
-    stack = nn.ModuleDict({name: getattr(model, name) for name in STAGES})
-    found = infer_auto_device_map(stack, room, no_split_module_classes=["Block"])
-    wanted = {part: _device(at) for part, at in found.items()}
-    fixed = pinned(model)
-    return {b: _longest(b, wanted) for b in _blocks(model) if b not in fixed}
+    main = resolve_device(None)
+    return (main.index or 0) if main.type == "cuda" else main.type, room
 
 
 def _with_folder(main: torch.device, blocks: Mapping[str, str], folder: Path | None) -> Placement:
-    elsewhere = {block: at for block, at in blocks.items() if torch_device(at) != main}
+    elsewhere = {
+        block: at for block, at in blocks.items() if at == DISK or torch.device(at) != main
+    }
     on_disk = [block for block, at in elsewhere.items() if at == DISK]
     if on_disk and folder is None:
         raise InputError(f"offload_folder: needed, for {_span(on_disk)} would be on disk.")
     return Placement(main, elsewhere, folder)
 
 
-def torch_device(at: str) -> torch.device | None:
-    """The device called `at`; None for the disk."""
-    return None if at == DISK else torch.device(at)
-
-
-def _device(at: Any) -> str:
+def device_name(at: Any) -> str:
+    """What a device, its number, or `disk` is called. Errors: InputError."""
     if at == DISK:
         return DISK
     resolved = resolve_device(f"cuda:{at}" if isinstance(at, int) else at)
@@ -163,10 +172,6 @@ def _blocks(model: Any) -> list[str]:
 def _shared(model: Any) -> list[str]:
     """Children that are no stage and hold anything."""
     return [n for n, part in model.named_children() if n not in STAGES and part.state_dict()]
-
-
-def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]  # tied ones once
 
 
 def _longest(name: str, wanted: Mapping[str, str]) -> str:

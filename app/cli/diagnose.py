@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.loops import Rule, Start, Stop
+from app.cli.memory import show
 
 
 def command(
@@ -59,7 +60,9 @@ def command(
     from probes import bundle
 
     with Console(stderr=True).status("loading the model") as status:
-        loaded = loops.load(model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype)
+        loaded = loops.load(
+            model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype, announce=show
+        )
         policies = [_policy(spec) for spec in rule] if rule else None
         results = exporting.results(
             loaded, prompt, n_iters, seed=seed, rules=policies,

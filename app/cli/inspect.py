@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,13 +21,32 @@ def command(
         int | None, typer.Option(help="Tokens of a run.  [the model's context]")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Precision to load in.  [the model's]")] = None,
+    start: Annotated[
+        int | None, typer.Option(help="Of a plain decoder: the first block of the loop.")
+    ] = None,
+    stop: Annotated[int | None, typer.Option(help="The block after the loop's last.")] = None,
+    rule: Annotated[
+        str, typer.Option(help="How it is looped: repeat, abbie-d, damped, anchored.")
+    ] = "repeat",
+    device_map: Annotated[
+        str | None, typer.Option(help="auto spreads the blocks over all devices, or a device.")
+    ] = None,
+    offload_folder: Annotated[
+        Path | None, typer.Option(help="Where blocks are kept that no device has room for.")
+    ] = None,
     sites: Annotated[bool, typer.Option("--sites", help="List every site.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Print a model's format, split, depth, gate, tokenizer, sites, and the memory that it needs."""
+    from abbie_lens import Loop
     from abbie_lens.files.inspect import inspect
+    from abbie_lens.files.memory_plan import Where
 
-    seen = inspect(model, n_iters=n_iters, n_ctx=n_ctx, dtype=dtype)
+    if (start is None) != (stop is None):
+        raise typer.BadParameter("--start, --stop: give both, or neither.")
+    loop = None if start is None or stop is None else Loop(start, stop, rule)
+    where = Where(device_map=device_map, offload_folder=offload_folder)
+    seen = inspect(model, n_iters=n_iters, n_ctx=n_ctx, dtype=dtype, loop=loop, where=where)
     if json_output:
         typer.echo(json.dumps(_plain(seen)))
         return
@@ -35,7 +55,7 @@ def command(
         "format": seen.format,
         "loop": f"{cfg.loop.label}, trained at r = {cfg.n_iters} {cfg.loop.counts}",
         "blocks": f"Head {cfg.n_head_blocks}, Body {cfg.n_body_blocks}, Tail {cfg.n_tail_blocks}",
-        "width": f"{cfg.d_model}, {cfg.n_heads} x {cfg.d_head} heads ({cfg.kv_heads} of keys), MLP {cfg.d_mlp}",
+        "width": f"{cfg.d_model}, {cfg.n_heads} x {cfg.head_width} heads ({cfg.kv_heads} of keys), MLP {cfg.mlp_width}",
         "gate": "learned" if seen.gate else "none",
         "tokenizer": "none, token ids only"
         if seen.tokenizer is None

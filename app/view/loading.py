@@ -23,6 +23,7 @@ from abbie_lens.errors import AbbieLensError, CheckpointError
 from abbie_lens.files import hub
 from abbie_lens.files.device import resolve_device
 from abbie_lens.files.load import find
+from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.plain import is_plain
 from app import catalog, looping
 from app.view import plain
@@ -113,7 +114,7 @@ class Shelf:
             known = self.decoders.get((name, stamp))
         if known is None:
             told(1)
-            known = read_decoder(folder, name, resolve_device(), None)
+            known = read_decoder(folder, name, Where(resolve_device()), None)
         with self.lock:
             self.decoders[name, stamp] = known
             self.decoders.move_to_end((name, stamp))
