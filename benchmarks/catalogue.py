@@ -13,25 +13,25 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import inference, memory, shapes, training
+from benchmarks import diagnose, inference, memory, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
-from benchmarks.timing import Pairs
+from benchmarks.timing import Once, Pairs
 
 TIME, SPEED, BYTES = "ratio of times", "ratio of tokens/s", "ratio of bytes"
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A ratio with a target, and the function that measures it."""
+    """A figure with a target, and the function that measures it."""
 
     name: str
     target: float
     better: str
     """"lower" or "higher"."""
     unit: str
-    measure: Callable[[Shape, int], Pairs]
+    measure: Callable[[Shape, int], Pairs | Once]
     shape: Shape = shapes.CPU
 
     @property
@@ -64,7 +64,11 @@ _LOOPS = tuple(
     for name in FAMILIES
     if name != "std"
 )
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS)}
+_PRETRAINED = (
+    Benchmark("smollm2_diagnose", 60, "lower", "seconds", diagnose.smollm2_seconds, shapes.SMOLLM2),
+    Benchmark("smollm2_diagnose_memory", 4, "lower", "GB", diagnose.smollm2_memory, shapes.SMOLLM2),
+)
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS, *_PRETRAINED)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
@@ -78,6 +82,9 @@ def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
         timed = benchmark.measure(shape, pairs)
     except UnavailableError as reason:
         return _row(benchmark, None, f"{what} Not measured: {reason}. {shape}.")
+    if isinstance(timed, Once):
+        detail = f"{what} {timed.detail} {shape}. {_machine(shape.device)}."
+        return _row(benchmark, round(timed.value, 4), detail)
     ratios = timed.speed_ratios if benchmark.unit == SPEED else timed.time_ratios
     detail = f"{what} {_spread(timed, ratios, benchmark.unit)} {shape}. {_machine(shape.device)}."
     return _row(benchmark, round(float(np.median(ratios)), 4), detail)

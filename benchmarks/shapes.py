@@ -87,4 +87,8 @@ GPU = Shape(
     device="cuda",
     dtype=torch.bfloat16,
 )
+# SmolLM2-135M with blocks 13 to 16 in the loop
+SMOLLM2 = Shape(
+    d_model=576, n_heads=9, d_mlp=1536, d_vocab=49152, batch=1, pos=512, blocks=(13, 4, 13), n_iters=4
+)  # fmt: skip
 TINY = replace(CPU, d_model=16, n_heads=2, d_mlp=32, d_vocab=300, batch=2, pos=12)

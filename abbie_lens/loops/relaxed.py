@@ -3,7 +3,7 @@
     h_{k+1} = B_k(h_k),   B_k the Body with W + B^{k,l} A^{k,l} in place of W in every linear map l;   z_k = h_k
 
 `carry` puts another rule in the place of that: `abbie-d` h_{k+1} = B_k(h_k) + h_k with z_{k+1} = B_k(h_k), or `steps`
-h_{k+1} = h_k + s_k (B_k(h_k) - h_k), s_k [d_model] learned from 0 on. With `plain_first` iteration 0 has neither adapter
+h_{k+1} = h_k + s_k (B_k(h_k) - h_k), s_k [d_model] learned from `step_init` on. With `plain_first` iteration 0 has neither adapter
 nor s, so that depth 1 stays the model that the Body was taken from (our choices, for conversion/retrofit).
 
 Norms and biases are shared. There are adapters for `max_iters` iterations; after them the last ones are repeated, or
@@ -48,6 +48,8 @@ class Relaxed(LoopFamily):
     """How an iteration's output becomes the next state: `repeat`, `abbie-d`, or `steps`."""
     plain_first: bool = False
     """Whether iteration 0 applies the Body without adapters."""
+    step_init: float = 0.0
+    """Where s of `steps` begins: at 0 every depth begins as depth 1."""
 
     adapter_parts: ClassVar[tuple[str, ...]] = ("adapters", "steps")
 
@@ -62,7 +64,7 @@ class Relaxed(LoopFamily):
             first or self.carry != "steps",
             "plain_first",
             first,
-            "true with carry='steps', whose steps begin at 0",
+            "true with carry='steps', whose iteration 0 has no step",
         )
 
     @property
@@ -90,7 +92,9 @@ class Relaxed(LoopFamily):
         )
         parts: dict[str, nn.Module] = {"adapters": nn.ModuleList(bodies)}
         if self.carry == "steps":
-            parts["steps"] = nn.ParameterList(torch.zeros(cfg.d_model) for _ in range(n))
+            parts["steps"] = nn.ParameterList(
+                torch.full((cfg.d_model,), float(self.step_init)) for _ in range(n)
+            )
         return parts
 
     def body(self, model: HookedLoopedTransformer, k: int) -> Stack:

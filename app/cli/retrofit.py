@@ -70,11 +70,19 @@ def command(
     tokens: Annotated[
         Path | None, typer.Option(help="Folder of encoded texts that runs share.  [in the run]")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write the document of the finished runs in the folder SOURCE, no more."),
+    ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
     ] = False,
 ) -> None:
     """Cut a looped model out of a plain one; with --start, --stop, --data, --heldout teach it to loop, resumably."""
+    if report is not None:
+        from abbie_lens.conversion.report import write_report
+
+        return typer.echo(str(write_report(Path(source), report)))
     if (body is None) == (start is None or stop is None):
         raise typer.BadParameter(
             "expected --body (to cut), or --start and --stop (to teach)", param_hint="'--body'"

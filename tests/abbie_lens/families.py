@@ -41,6 +41,8 @@ _VARIANTS = {
     "ut-act-thaw": UTACT(gate_init=0.25, freeze=False),
     "hrm-one_cycle": HRM(low_cycles=1, backprop_cycles=(1,)),
     "relaxed-refuse": Relaxed(rank=2, max_iters=3, beyond="refuse"),
+    "relaxed-abbie_d": Relaxed(rank=2, carry="abbie-d", plain_first=True),
+    "relaxed-steps": Relaxed(rank=2, max_iters=3, carry="steps", plain_first=True, step_init=0.4),
     "fprm-step_size": FPRM(step_size=0.6),
     "ponder-2-raw": Ponder2(thought="raw"),
     "mor-token": MoR(routing="token"),

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import probes
 from abbie_lens import load
+from abbie_lens.loops import Std
 from probes import bundle
 
 PYTHON = [sys.executable, "-P", "-m", "app.cli"]
@@ -312,3 +314,50 @@ def test_retrofit_cuts_a_model_that_loads(tmp_path, tiny_model, command):
     assert code == 2 and "none of the blocks 0 to 3" in err
     code, _, err = command("retrofit", str(source), "--body", "x", "--out", str(tmp_path / "b"))
     assert code == 2 and "--body" in err
+
+
+def test_fetch_says_what_it_knows_and_what_went_wrong(tmp_path, monkeypatch, command):
+    monkeypatch.setenv("ABBIE_LENS_DATA", str(tmp_path))
+    code, _, err = command("fetch", "smollm3")
+    assert code == 2 and "expected one of smollm2-135m" in err
+    damaged = tmp_path / "x.gguf"
+    damaged.write_bytes(b"GGUF")
+    code, _, err = command("fetch", "smollm2-135m", "--gguf", str(damaged))
+    assert code == 1 and "x.gguf: damaged" in err.splitlines()[-1]
+    assert not list(tmp_path.glob("models/*"))
+
+
+def test_retrofit_teaches_a_plain_model_to_loop(tmp_path, tiny_model, tiny_tokenizer, command):
+    sizes = dict(n_head_blocks=0, n_body_blocks=3, n_tail_blocks=0, n_iters=1)
+    plain = tiny_model(Std(), tokenizer=tiny_tokenizer, d_vocab=len(tiny_tokenizer), **sizes)
+    plain.save_pretrained(tmp_path / "plain")
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat, and the rat ran. " * 40)
+    given = ["retrofit", str(tmp_path / "plain"), "--start", "1", "--stop", "2", "--n-ctx", "24"]
+    given += [
+        "--batch-size",
+        "2",
+        "--train-tokens",
+        "200",
+        "--measured-windows",
+        "4",
+        "--rank",
+        "2",
+    ]
+    texts = ["--data", str(text), "--heldout", str(text)]
+    runs = tmp_path / "runs"
+    for name in ("looped", "control"):
+        more = ["--control"] if name == "control" else []
+        code, told, err = command(*given, *texts, *more, "--out", str(runs / name), "--json")
+        assert code == 0, err
+        assert (Path(json.loads(told)["run"]) / "adapter" / "adapter.safetensors").is_file()
+    code, told, err = command("retrofit", str(runs), "--report", str(tmp_path / "retrofit.md"))
+    assert code == 0 and "looped, r = 2 − control" in (tmp_path / "retrofit.md").read_text(), err
+    for wrong, says in (
+        (given, "--data"),
+        (["retrofit", "plain"], "--body"),
+        ([*given, *texts, "--loop", "spin"], "loop='spin'"),
+        ([*given, *texts, "--stop", "7", "--out", str(tmp_path / "far")], "stop=7"),
+    ):
+        code, _, err = command(*wrong)
+        assert code == 2 and says in err, wrong

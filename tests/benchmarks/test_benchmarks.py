@@ -9,15 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from abbie_lens.bridged import Loop, LoopedBridge
+from abbie_lens.errors import CheckpointError
 from abbie_lens.loops import FAMILIES, AbbieC, AbbieD
 from benchmarks import __main__ as command
-from benchmarks import catalogue, peers, report, shapes, timing, training
+from benchmarks import catalogue, diagnose, peers, report, shapes, timing, training
 from benchmarks.plain import PlainLooped
 from benchmarks.shapes import TINY
 from benchmarks.timing import Pairs
+from tests.abbie_lens.bridged import decoders
 
 FIELDS = {"name", "value", "target", "better", "unit", "detail"}
-CPU_NAMES = [name for name, b in catalogue.BENCHMARKS.items() if b.shape.device == "cpu"]
+PRETRAINED = ("smollm2_diagnose", "smollm2_diagnose_memory")
+CPU_NAMES = [
+    name
+    for name, b in catalogue.BENCHMARKS.items()
+    if b.shape.device == "cpu" and name not in PRETRAINED
+]
 GPU_NAMES = [name for name, b in catalogue.BENCHMARKS.items() if b.shape.device == "cuda"]
 
 
@@ -41,6 +49,30 @@ def test_each_runs_at_a_tiny_size(name, monkeypatch):
     else:
         assert made["value"] > 0 and "Median of 2 pairs" in made["detail"]
         assert f"torch {torch.__version__}" in made["detail"]
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_diagnose_of_a_pretrained_model_is_timed_and_weighed(name, monkeypatch, tiny_bridge):
+    asked = []
+    monkeypatch.setattr(diagnose, "load", lambda *given, **more: asked.append(more) or tiny_bridge)
+    made = catalogue.run(name, 2, replace(TINY, batch=1, blocks=(1, 2, 1)))
+    assert set(made) == FIELDS and made["value"] > 0 and "1 x 12 tokens" in made["detail"]
+    assert (asked[0]["loop"].start, asked[0]["loop"].stop) == (1, 3)
+
+    def absent(*given, **more):
+        raise CheckpointError("not fetched yet.")
+
+    monkeypatch.setattr(diagnose, "load", absent)
+    made = catalogue.run(name, 2)
+    assert made["value"] is None and "Not measured: not fetched yet." in made["detail"]
+
+
+@pytest.fixture
+def tiny_bridge(tiny_tokenizer):
+    """A tiny plain decoder in a loop."""
+    return LoopedBridge(
+        decoders.make("llama", vocab_size=len(tiny_tokenizer)), Loop(1, 3, "damped"), tiny_tokenizer
+    )
 
 
 def test_every_family_has_a_training_step_that_is_measured():

