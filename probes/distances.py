@@ -62,7 +62,7 @@ def measure(
     out: dict[str, np.ndarray] = {name: nan(r) for name in steps}
     out |= {name: nan(r + 1) for name in ("norm", "norm_ratio", "limit_direction", "limit_readout")}
     out |= {name: np.full(shape, NEVER) for name in ("diverged_at", "overflow_at")}
-    closing = _Closure(start=r // 2, shape=shape)
+    closing = Closure(start=r // 2, shape=shape)
     largest = numerics.largest_norm(model.dtype)
     before: _Moment | None = None
     step_before: np.ndarray | None = None
@@ -117,7 +117,7 @@ class _Moment:
             values[where] = np.nan
 
 
-class _Closure:
+class Closure:
     """How near the direction comes back to where it was at `start`, as a share of how far it had gone."""
 
     def __init__(self, start: int, shape: tuple[int, ...]) -> None:

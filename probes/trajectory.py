@@ -74,7 +74,7 @@ class Trajectories(Result):
         return tidy(self.tokens, columns, valid=self.valid)
 
     def figure(self, *, theme: str = "light", view: str = "paths", **options: Any) -> go.Figure:
-        """`view="paths"` on pairs of components, `"orbits"` per token, `"waterfall"` token × iteration."""
+        """`view="paths"` on pairs of components, `"phase"` with arrows and frames, `"orbits"`, `"waterfall"`."""
         from probes.figures import trajectories as figures
 
         return figures.draw(self, view=view, theme=theme, **options)

@@ -42,8 +42,8 @@ class Attention(Result):
     """Numbers of every pattern A [query, key] of the Body; undefined values are NaN.
 
     Means are over the tokens that have a choice: t ≥ 1, and t ≥ w for the local mass. A token that an
-    iteration leaves out (Mixture-of-Recursions) is not counted there; the keys it may see are fewer than
-    t + 1, so its entropy stays below 1. Row k belongs to iteration k, its last firing where a block runs
+    iteration leaves out (Mixture-of-Recursions; halted in AdaPonderLM) is not counted there; where its
+    keys are left out with it, a token sees fewer than t + 1, and its entropy stays below 1. Row k belongs to iteration k, its last firing where a block runs
     several times in one (HRM).
     """
 

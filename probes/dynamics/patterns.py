@@ -38,7 +38,7 @@ def by_query(
     `before`: the same block's pattern one iteration earlier. `asked` [batch, pos]: queries to count.
     """
     p, rank = wide(pattern), layout.rank
-    entropy = -(p * p.clamp_min(1e-300).log()).sum(-1) / wide(rank + 1).log()[:, None]
+    entropy = -torch.xlogy(p, p).sum(-1) / wide(rank + 1).log()[:, None]
     first = (layout.rank == 0) & layout.valid
     near = rank[:, :, None] - rank[:, None, :] < window
     found = {
@@ -48,9 +48,7 @@ def by_query(
         "overlap": torch.full_like(entropy, float("nan")),
     }
     if before is not None:
-        found["overlap"] = (
-            torch.minimum(p, wide(before)).sum(-1).where(~p.isnan().any(-1), p.sum(-1))
-        )
+        found["overlap"] = torch.minimum(p, wide(before)).sum(-1)
     # A token that sees one key, or none beyond the window, has no choice to make.
     least = {"local": window}
     return {
@@ -68,6 +66,6 @@ def concentration(pattern: Tensor, layout: Layout, asked: Tensor) -> Tensor:
     counted = (asked & (layout.rank >= 1) & layout.valid)[:, None] & ~p.isnan().any(-1)
     received = p.where(counted[..., None], 0).sum(2)
     share = received / received.sum(-1, keepdim=True)
-    entropy = -(share * share.clamp_min(1e-300).log()).sum(-1)
+    entropy = -torch.xlogy(share, share).sum(-1)
     n = wide(layout.valid.sum(-1, keepdim=True))
     return (1 - entropy / n.log()).where(n > 1, float("nan"))

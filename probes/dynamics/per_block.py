@@ -1,8 +1,7 @@
 """Does every block of the Body come to rest at a point of its own? (ANALYSES 13)
 
-A looped stack of several blocks goes round a cycle: what one block writes differs from what the next one does,
-while each writes the same again in the following iteration. Where the limits of all blocks are one point
-instead, the blocks no longer do anything, which is a degenerate way to converge.
+A looped stack of blocks goes round a cycle: each writes something else than the next one, and the same again in the
+following iteration. Where the limits of all are one point, the blocks do nothing any more: a degenerate way to converge.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class PerBlock(Result):
     """Distances of every Body block's output b_k; undefined values are NaN.
 
     b_k is the residual stream after the block in iteration k, the last time where an iteration runs it
-    several times. Row k of a step is from b_k to b_{k+1}; there are `rows` outputs, r for most families.
+    several times. Row k of a step is from b_k to b_{k+1}; `rows` is r for most families.
     """
 
     title: ClassVar[str] = "Fixed points by block"
@@ -123,12 +122,10 @@ class PerBlock(Result):
             frame = tidy(self.tokens, columns, valid=self.valid)
             frame.insert(0, "block", site.rpartition(".")[0])
             frames.append(frame)
-        frame = pd.concat(frames, ignore_index=True)
-        frame.insert(0, "weights", "trained")
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        frames = [frame.assign(weights="trained") for frame in frames]
+        if self.control is not None:
+            frames.append(self.control.to_frame().assign(weights="random"))
+        return pd.concat(frames, ignore_index=True)
 
     def figure(self, *, theme: str = "light", view: str = "curves", **options: Any) -> go.Figure:
         """`view="curves"`: distances of every block (`metrics=`); `"limits"`: cosines between their limits."""
@@ -156,7 +153,7 @@ def per_block(
     Errors: InputError for bad input, and for a Body whose rows are not the tokens (SpiralFormer,
     PonderLM-2). Divergence is reported (`diverged_at`), never raised.
     """
-    if isinstance(limit_times, bool) or not isinstance(limit_times, int) or limit_times < 4:
+    if not isinstance(limit_times, int) or limit_times < 4:
         raise InputError(f"limit_times={limit_times!r}: expected an integer >= 4.")
     if not -1 <= same <= 1:
         raise InputError(f"same={same!r}: expected a cosine, -1 to 1.")

@@ -28,7 +28,12 @@ TITLES = {
 
 def draw(result: Attention, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
     """The figure of one view. Errors: InputError for an unknown view."""
-    views = {"measures": measures, "heads": heads, "patterns": patterns, "pattern": pattern}
+    views: dict[str, Any] = {
+        "measures": measures,
+        "heads": heads,
+        "patterns": patterns,
+        "pattern": pattern,
+    }
     if view not in views:
         raise InputError(f"view={view!r}: expected one of {', '.join(views)}.")
     return views[view](result, theme=theme, **options)
@@ -46,9 +51,9 @@ def measures(result: Attention, *, theme: style.Theme) -> go.Figure:
         horizontal_spacing=0.085,
         vertical_spacing=0.2,
     )
-    runs = {"control": result.control, "trained": result}
+    runs: dict[Any, Attention | None] = {"control": result.control, "trained": result}
     for i, name in enumerate(TITLES):
-        cell = {"row": i // 3 + 1, "col": i % 3 + 1}
+        cell: dict[str, Any] = {"row": i // 3 + 1, "col": i % 3 + 1}
         for role, run in runs.items():
             if run is not None:
                 _curve(fig, run, name, role, theme, legend=i == 0, **cell)

@@ -117,7 +117,8 @@ def _kept(result: Attention, **wanted: int) -> None:
     """Errors: InputError where patterns were not kept, or for an iteration, block or head that is not there."""
     if not len(result.pattern):
         raise InputError("view: the patterns were not kept; ask for them with patterns=True.")
-    sizes = dict(zip(("iteration", "block", "head"), result.pattern.shape, strict=False))
+    axes = ("iteration", "block", "head")
+    sizes: dict[str, int] = dict(zip(axes, result.pattern.shape, strict=False))
     for name, value in wanted.items():
         if not -sizes[name] * (name == "iteration") <= value < sizes[name]:
             raise InputError(f"{name}={value}: the result has 0 to {sizes[name] - 1}.")

@@ -72,13 +72,13 @@ def test_padding_counts_neither_as_query_nor_as_key(side):
 
 
 def test_every_number_is_the_mean_of_its_definition_over_the_caches_patterns(tiny_model):
-    model = tiny_model(AbbieD(), initializer_range=0.4)
+    model = tiny_model(AbbieD(), initializer_range=0.4).double()
     found = attention(model, IDS, 4, window=3, control=False, patterns=True)
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor(IDS), n_iters=4)
     for b in range(2):
         a = cache[f"body.{b}.attn.hook_pattern"][:, 0].double().numpy()
-        np.testing.assert_allclose(found.pattern[:, b], a, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found.pattern[:, b], a, rtol=1e-4, atol=1e-7)
         logs = np.log(a, where=a > 0, out=np.zeros_like(a))
         entropy = -(a * logs).sum(-1)[..., 1:] / np.log(np.arange(2, N + 1))
         np.testing.assert_allclose(found.entropy[:, b], entropy.mean(-1), rtol=1e-5)
@@ -107,8 +107,8 @@ def test_every_family_is_measured_or_refused_by_name(name):
         values = found.measure(measure)[1:]
         assert ((values >= -1e-6) & (values <= 1 + 1e-6) | np.isnan(values)).all(), measure
     assert np.isnan(found.token_entropy[:, ~found.valid]).all()
-    if model.cfg.loop.family == "mor":  # who is left out has no attention in that iteration
-        out = np.isnan(found.token_entropy[:, :, 1:]) & found.valid[:, 1:]
+    if "loop.hook_mask" in model.hook_dict:  # who is left out has no attention in that iteration
+        out = np.isnan(found.token_entropy[-3:, :, 1:]) & found.valid[:, 1:]
         _, cache = model.run_with_cache(
             torch.tensor(ids), n_iters=3, attention_mask=torch.tensor(mask)
         )
