@@ -66,6 +66,7 @@ def measure(
     largest = numerics.largest_norm(model.dtype)
     before: _Moment | None = None
     step_before: np.ndarray | None = None
+    heading_before: np.ndarray | None = None
     for state in states(model, inputs):
         k, now = state.k, _Moment(model, state)
         finite = np.isfinite(now.norm) & np.isfinite(now.readout).all(-1)
@@ -75,8 +76,9 @@ def measure(
         now.hide(~trusted)
         # The norm itself stays true in float64 when the model's own has overflowed.
         out["norm"][k] = np.where(inputs.valid & finite, now.norm, np.nan)
-        out["limit_direction"][k] = numerics.norm(now.unit - limit.unit)
-        out["limit_readout"][k] = numerics.norm(now.readout - limit.readout)
+        if limit.iters:
+            out["limit_direction"][k] = numerics.length(now.unit - limit.unit)
+            out["limit_readout"][k] = numerics.length(now.readout - limit.readout)
         closing.add(k, now.unit)
         if before is not None:
             i = k - 1
@@ -85,18 +87,19 @@ def measure(
             out["raw_largest"][i] = np.abs(step).max(-1)
             base = out["norm"][i if denominator == "previous" else k]
             out["relative"][i] = numerics.ratio(out["raw"][i], base)
-            out["direction"][i] = numerics.norm(now.unit - before.unit)
-            out["readout"][i] = numerics.norm(now.readout - before.readout)
+            out["direction"][i] = numerics.length(now.unit - before.unit)
+            out["readout"][i] = numerics.length(now.readout - before.readout)
             out["norm_ratio"][k] = numerics.ratio(out["norm"][k], out["norm"][i])
-            if step_before is not None:
-                out["angle"][i] = numerics.cosine(step, step_before)
+            heading = step / np.where(out["raw"][i] == 0, np.nan, out["raw"][i])[..., None]
+            if step_before is not None and heading_before is not None:
+                out["angle"][i] = np.einsum("bpd,bpd->bp", heading, heading_before).clip(-1, 1)
                 base = {
                     "state": out["norm"][i],
                     "steps": out["raw"][i] + out["raw"][i - 1],
                     "none": np.ones(shape),
                 }[normaliser]
                 out["second_order"][i] = numerics.ratio(numerics.norm(step - step_before), base)
-            step_before = step
+            step_before, heading_before = step, heading
         before = now
     out["closure"] = closing.value
     return out
@@ -108,7 +111,7 @@ class _Moment:
     def __init__(self, model: Any, state: Any) -> None:
         self.h = numerics.host(state.h)
         self.norm = numerics.norm(self.h)
-        self.unit = numerics.unit(self.h)
+        self.unit = self.h / np.where(self.norm == 0, np.nan, self.norm)[..., None]
         self.readout = scaled_readout(model, state)
 
     def hide(self, where: np.ndarray) -> None:
@@ -131,7 +134,7 @@ class Closure:
         if self.origin is None:
             self.origin = unit.copy()
             return
-        away = numerics.norm(unit - self.origin)
+        away = numerics.length(unit - self.origin)
         self.farthest = np.fmax(self.farthest, away)
         if k >= self.start + 2:
             self.value = np.fmin(self.value, numerics.ratio(away, self.farthest))

@@ -12,6 +12,7 @@ from probes.distances import METRICS, NORMALISERS, measure
 from probes.fixed_point_result import FixedPoint, judged
 from probes.inputs import Inputs, prepare
 from probes.limits import find_limit
+from probes.progress import Callback, Progress
 
 __all__ = ["METRICS", "Denominator", "FixedPoint", "Normaliser", "fixed_point"]
 
@@ -31,6 +32,7 @@ def fixed_point(
     attention_mask: Any = None,
     seed: int = 0,
     limit_times: int = 4,
+    progress: Callback | None = None,
     **thresholds: float,
 ) -> FixedPoint:
     """Distances of h and z over r iterations, for `model` and for random weights (`control`, `seed`).
@@ -40,7 +42,8 @@ def fixed_point(
     both steps' norms, or none).
     The limit is the end of a run `limit_times` (at least 4) times longer, never one of the shown
     states. `thresholds`: resolution, decay, growth, closure of the verdicts (`probes.verdicts`); the
-    resolution is the unit roundoff of the model's dtype unless given.
+    resolution is the unit roundoff of the model's dtype unless given. `progress` counts runs, two for each
+    of `model` and the controls.
     Errors: InputError for bad input. Divergence is reported (`diverged_at`), never raised.
     Source: ARCHITECTURES 1.3; distances after arXiv 2507.08567, 2604.11791.
     """
@@ -56,10 +59,13 @@ def fixed_point(
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask, least=1)
     chosen = {"resolution": numerics.resolution(model.dtype), **thresholds}
     settings = vars(verdicts.Thresholds(**chosen))
+    steps = Progress(2 * (1 + control + shuffled_text), progress)
 
     def run(model: Any, inputs: Inputs, **beside: FixedPoint | None) -> FixedPoint:
         limit = find_limit(model, inputs, limit_times)
+        steps.step()
         measured: dict[str, Any] = measure(model, inputs, limit, denominator, normaliser)
+        steps.step()
         return FixedPoint(
             model=model.info(),
             tokens=inputs.str_tokens,

@@ -23,6 +23,11 @@ def norm(x: np.ndarray) -> np.ndarray:
     return (np.sqrt((scaled**2).sum(-1, keepdims=True)) * largest)[..., 0]
 
 
+def length(x: np.ndarray) -> np.ndarray:
+    """[..., d] -> [...] the same of vectors that can be squared, as differences of unit vectors can: several times faster."""
+    return np.sqrt(np.einsum("...d,...d->...", x, x))
+
+
 def unit(x: np.ndarray) -> np.ndarray:
     """[..., d] -> [..., d] u(x) = x / ‖x‖; NaN for the zero vector and where `x` is not finite."""
     largest = _largest(x)

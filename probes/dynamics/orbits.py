@@ -17,7 +17,9 @@ from abbie_lens.errors import InputError
 from probes import numerics, verdicts
 from probes.control import fresh_weights
 from probes.distances import Closure
+from probes.dynamics.path_shape import shapes
 from probes.inputs import Inputs, prepare
+from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import states
 from probes.tidy import tidy
@@ -47,7 +49,8 @@ class Orbits(Result):
     title: ClassVar[str] = "Orbits, sliders, fixed points"
     formula: ClassVar[str] = (
         "turn: mean cos(dₖ₊₁, dₖ); straightness: ‖x_r − x_m‖ / Σ‖xₖ₊₁ − xₖ‖; closure: least ‖xₖ − x_m‖ over "
-        "the farthest before; recurrence: min over p of mean ‖xₖ₊ₚ − xₖ‖ / mean ‖xⱼ − xₖ‖; k from m = r/2"
+        "the farthest before; recurrence: least mean ‖xₖ₊ₚ − xₖ‖ / mean ‖xⱼ − xₖ‖ of those p at which it falls; "
+        "k from m = r/2"
     )
 
     valid: np.ndarray
@@ -69,7 +72,7 @@ class Orbits(Result):
     recurrence: np.ndarray
     """[batch, pos] mean distance after `period` iterations over that between any two: 0 repeats exactly."""
     period: np.ndarray
-    """[batch, pos] iterations after which the path is nearest to itself; NaN below 4 steps."""
+    """[batch, pos] iterations after which the path is nearest to itself again; NaN if it only goes away."""
     thresholds: dict[str, float]
     """Those of the verdicts (`probes.verdicts.Thresholds`), and `straight`, from which a drift slides."""
     kind: np.ndarray
@@ -131,22 +134,32 @@ def orbits(
     control: bool = True,
     attention_mask: Any = None,
     seed: int = 0,
+    progress: Callback | None = None,
     **thresholds: float,
 ) -> Orbits:
     """The path of every token's state, classified; `unit` takes directions, `seed` draws the control.
 
-    `thresholds`: resolution, decay, growth, closure (`probes.verdicts`) and straight (0.9).
+    `thresholds`: resolution, decay, growth, closure (`probes.verdicts`) and straight (0.9). `progress`
+    counts iterations.
     Errors: InputError for bad input. Divergence is reported (`diverged_at`), never raised.
     """
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask, least=1)
     chosen = {"resolution": numerics.resolution(model.dtype), "straight": 0.9, **thresholds}
     settings = _thresholds(chosen)
-    beside = _run(fresh_weights(model, seed), inputs, unit, settings, None) if control else None
-    return _run(model, inputs, unit, settings, beside)
+    steps = Progress((1 + control) * (n_iters + 1), progress)
+    beside = None
+    if control:
+        beside = _run(fresh_weights(model, seed), inputs, unit, settings, None, steps)
+    return _run(model, inputs, unit, settings, beside, steps)
 
 
 def _run(
-    model: Any, inputs: Inputs, unit: bool, thresholds: dict[str, float], control: Orbits | None
+    model: Any,
+    inputs: Inputs,
+    unit: bool,
+    thresholds: dict[str, float],
+    control: Orbits | None,
+    progress: Progress,
 ) -> Orbits:
     trust, shape = Trust(model, inputs), inputs.valid.shape
     closing = Closure(start=inputs.n_iters // 2, shape=shape)
@@ -163,6 +176,7 @@ def _run(
         if before is not None:
             steps.append(h - before)
         before = h
+        progress.step()
     angle = np.full((inputs.n_iters, *shape), np.nan)
     for k in range(1, len(steps)):
         angle[k] = numerics.cosine(steps[k], steps[k - 1])
@@ -175,7 +189,7 @@ def _run(
         "closure": closing.value,
         "diverged_at": trust.diverged_at,
         "overflow_at": trust.overflow_at,
-        **_shape(np.stack(points)),
+        **shapes(np.stack(points)),
     }
     evidence = verdicts.gather(measured["direction"], norm, angle)
     return Orbits(
@@ -189,30 +203,6 @@ def _run(
         control=control,
         **measured,
     )
-
-
-def _shape(x: np.ndarray) -> dict[str, np.ndarray]:
-    """Straightness, recurrence and period [batch, pos] of points [r+1, batch, pos, d], each over its last half."""
-    out = {n: np.full(x.shape[1:3], np.nan) for n in ("straightness", "recurrence", "period")}
-    for at in np.ndindex(x.shape[1:3]):
-        path = x[:, *at]
-        path = path[np.isfinite(path).all(-1)]
-        path = path[len(path) // 2 :]
-        if len(path) < 2:
-            continue
-        path = (path - path[0]) / (np.abs(path - path[0]).max() or 1.0)
-        way = np.linalg.norm(np.diff(path, axis=0), axis=-1).sum()
-        if way == 0:
-            continue
-        out["straightness"][at] = np.linalg.norm(path[-1]) / way
-        if len(path) > verdicts.LEAST_STEPS:
-            apart = np.linalg.norm(path[:, None] - path[None], axis=-1)
-            lags = np.arange(1, len(path) // 2 + 1)
-            away = np.array([np.diagonal(apart, lag).mean() for lag in lags])
-            best = int(away.argmin())
-            out["recurrence"][at] = away[best] / apart[np.triu_indices(len(path), 1)].mean()
-            out["period"][at] = lags[best]
-    return out
 
 
 def _kind(fields: Any, thresholds: dict[str, float]) -> np.ndarray:

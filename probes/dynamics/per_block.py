@@ -1,7 +1,8 @@
 """Does every block of the Body come to rest at a point of its own? (ANALYSES 13)
 
 A looped stack of blocks goes round a cycle: each writes something else than the next one, and the same again in the
-following iteration. Where the limits of all are one point, the blocks do nothing any more: a degenerate way to converge.
+following iteration. Where the limits of all are one point, the blocks do nothing any more: a degenerate way to converge,
+and the only one for a stream whose norm grows without end, of which each block's share vanishes (AbbIE-D).
 """
 
 from __future__ import annotations
@@ -150,8 +151,7 @@ def per_block(
 
     The limit is the end of a run `limit_times` (at least 4) times longer. `same` is the cosine from which
     limits count as one; `seed` draws the control's weights; `progress` counts runs.
-    Errors: InputError for bad input, and for a Body whose rows are not the tokens (SpiralFormer,
-    PonderLM-2). Divergence is reported (`diverged_at`), never raised.
+    Errors: InputError for bad input, or a Body whose rows are not the tokens (SpiralFormer, PonderLM-2).
     """
     if not isinstance(limit_times, int) or limit_times < 4:
         raise InputError(f"limit_times={limit_times!r}: expected an integer >= 4.")

@@ -62,7 +62,7 @@ class Upward(Result):
     """[measure, depth] NLL in nats, accuracy 0…1."""
     low: np.ndarray
     high: np.ndarray
-    """[measure, depth] bounds of the interval over documents."""
+    """[measure, depth] bounds over documents."""
     change: np.ndarray
     """[measure, depth] less the value at the trained depth, ..."""
     change_low: np.ndarray
@@ -156,9 +156,7 @@ def _windows(model: Any, documents: list[Any]) -> list[tuple[int, list[int]]]:
             if len(piece) > 1:
                 pieces.append((number, piece))
     if not pieces:
-        raise InputError(
-            "texts: there is no token to predict; expected documents of two tokens or more."
-        )
+        raise InputError("texts: no token to predict; expected documents of two tokens or more.")
     return pieces
 
 

@@ -90,6 +90,7 @@ def pattern(
     below = style.token_axis(fig, tokens, "x", title="key")
     style.token_axis(fig, tokens, "y", title="query")
     fig.update_yaxes(range=[len(tokens) - 0.5, -0.5])
+    fig.update_layout(margin_l=48 + 7 * max(len(labels.visible(t, 14)) for t in tokens))
     style.caption(fig, "Blank: not seen. Colour by the root of the mass.", below=below)
     return give_room(fig, int(np.clip(16 * len(tokens), 260, 620)))
 

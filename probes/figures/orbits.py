@@ -113,8 +113,8 @@ def measures(result: Orbits, *, theme: style.Theme, batch: int = 0) -> go.Figure
         below = style.token_axis(fig, tokens, "x", row=row, col=1)
         if row < len(MEASURES):
             fig.update_xaxes(showticklabels=False, title_text="", row=row, col=1)
-        low = -1.05 if name == "turn" else -0.05
-        fig.update_yaxes(range=[low, 1.05], nticks=4, row=row, col=1)
+        low = -1.15 if name == "turn" else -0.1
+        fig.update_yaxes(range=[low, 1.15], nticks=4, row=row, col=1)
     fig.update_layout(legend_traceorder="reversed")
     style.caption(fig, result.formula, below=below)
     return give_room(fig, 130 * len(MEASURES), legend_lines=1, panel_titles=True)

@@ -140,7 +140,8 @@ def limits(result: PerBlock, *, theme: style.Theme) -> go.Figure:
     text = (
         "Median over tokens of cos(b*ˡ, b*ᵐ), the limits of blocks l and m. All 1: the blocks rest"
     )
-    text += " at one point, which is a degenerate way to converge."
+    text += " at one point, a degenerate way to converge. Where the norm grows without end (AbbIE-D) that is"
+    text += " so for any weights: what a block adds is ever less of the stream."
     return give_room(style.caption(fig, text, below=50), 300, panel_titles=True)
 
 

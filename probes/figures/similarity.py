@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from probes.figures import style
+from probes.figures.grid import span
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -31,15 +32,16 @@ def draw(result: Similarity, *, theme: style.Theme) -> go.Figure:
         horizontal_spacing=0.14,
         vertical_spacing=0.16,
     )
+    # From the least value on: what lies between 0.9 and 1 would else be one colour.
+    low, _ = span([run.matrix(name) for run in runs.values() for name in TITLES])
     for row, run in enumerate(runs.values(), 1):
         for col, (name, title) in enumerate(TITLES.items(), 1):
             values = run.matrix(name)
             fig.add_heatmap(
                 z=values,
-                zmin=-1,
+                zmin=low,
                 zmax=1,
-                zmid=0,
-                colorscale=style.diverging(theme),
+                colorscale=style.SEQUENTIAL,
                 showscale=row == col == 1,
                 colorbar={"title": {"text": "similarity", "side": "right"}},
                 hovertemplate=f"{title}<br>iterations %{{x}}, %{{y}}<br>%{{z:.4f}}<extra></extra>",

@@ -338,7 +338,11 @@ def test_shuffled_text_is_the_same_run_of_the_same_tokens_in_another_order(tiny_
     model, ids = tiny_model(AbbieD()), [[9, 8, 7, 6, 5], [3, 4, 5, 0, 0]]
     mask = [[1] * 5, [1, 1, 1, 0, 0]]
     given = dict(attention_mask=mask, control=False)
-    result = fixed_point(model, ids, 4, seed=1, shuffled_text=True, **given)
+    ticks = []
+    result = fixed_point(
+        model, ids, 4, seed=1, shuffled_text=True, progress=lambda *t: ticks.append(t), **given
+    )
+    assert ticks == [(i, 4) for i in range(1, 5)]
     mixed = result.shuffled
     assert mixed is not None and mixed.shuffled is None
     assert [sorted(row) for row in mixed.tokens] == [sorted(row) for row in result.tokens]

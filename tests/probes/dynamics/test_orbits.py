@@ -36,6 +36,7 @@ def test_straightness_of_an_arc_is_chord_over_polygon(iterated, rotation):
     np.testing.assert_allclose(found.straightness, chord / (4 * side), rtol=1e-6)
     assert found.kind.tolist() == [[WANDERS] * 2]
     slower = found.judge(straight=0.9)
+    assert np.isnan(found.period).all() and np.isnan(found.recurrence).all()
     assert slower.kind.tolist() == [[SLIDES] * 2] and slower.thresholds["straight"] == 0.9
 
 
@@ -85,8 +86,16 @@ def test_a_run_that_diverges_names_the_iteration(iterated):
 
 
 def test_numbers_by_token_frame_file_control_and_figures(tiny_model):
-    ids, mask = [[1, 2, 3], [4, 5, 0]], [[1, 1, 1], [1, 1, 0]]
-    found = orbits(tiny_model(AbbieD()), ids, 8, attention_mask=mask, seed=3)
+    ids, mask, ticks = [[1, 2, 3], [4, 5, 0]], [[1, 1, 1], [1, 1, 0]], []
+    found = orbits(
+        tiny_model(AbbieD()),
+        ids,
+        8,
+        attention_mask=mask,
+        seed=3,
+        progress=lambda *t: ticks.append(t),
+    )
+    assert ticks[-1] == (18, 18)
     for name, value in found.per_token().items():
         assert value.shape == (1, 2, 3) and np.isnan(value[0, 1, 2]), name
     counted = {k: np.nansum(found.per_token()[f"kind {k}"]) for k in KINDS}
