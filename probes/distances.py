@@ -77,8 +77,8 @@ def measure(
         # The norm itself stays true in float64 when the model's own has overflowed.
         out["norm"][k] = np.where(inputs.valid & finite, now.norm, np.nan)
         if limit.iters:
-            out["limit_direction"][k] = numerics.length(now.unit - limit.unit)
-            out["limit_readout"][k] = numerics.length(now.readout - limit.readout)
+            out["limit_direction"][k] = numerics.norm(now.unit - limit.unit)
+            out["limit_readout"][k] = numerics.norm(now.readout - limit.readout)
         closing.add(k, now.unit)
         if before is not None:
             i = k - 1
@@ -87,8 +87,8 @@ def measure(
             out["raw_largest"][i] = np.abs(step).max(-1)
             base = out["norm"][i if denominator == "previous" else k]
             out["relative"][i] = numerics.ratio(out["raw"][i], base)
-            out["direction"][i] = numerics.length(now.unit - before.unit)
-            out["readout"][i] = numerics.length(now.readout - before.readout)
+            out["direction"][i] = numerics.norm(now.unit - before.unit)
+            out["readout"][i] = numerics.norm(now.readout - before.readout)
             out["norm_ratio"][k] = numerics.ratio(out["norm"][k], out["norm"][i])
             heading = step / np.where(out["raw"][i] == 0, np.nan, out["raw"][i])[..., None]
             if step_before is not None and heading_before is not None:
@@ -134,7 +134,7 @@ class Closure:
         if self.origin is None:
             self.origin = unit.copy()
             return
-        away = numerics.length(unit - self.origin)
+        away = numerics.norm(unit - self.origin)
         self.farthest = np.fmax(self.farthest, away)
         if k >= self.start + 2:
             self.value = np.fmin(self.value, numerics.ratio(away, self.farthest))
