@@ -2,6 +2,11 @@
 
 from probes import bundle
 from probes.comparison import Comparison
+from probes.dynamics.attention import Attention, attention
+from probes.dynamics.orbits import Orbits, orbits
+from probes.dynamics.per_block import PerBlock, per_block
+from probes.dynamics.similarity import Similarity, similarity
+from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
@@ -16,6 +21,7 @@ from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
 
 __all__ = [
+    "Attention",
     "Cancelled",
     "Comparison",
     "EvalScores",
@@ -25,18 +31,27 @@ __all__ = [
     "HaltingSweep",
     "Lens",
     "LinearProbes",
+    "Orbits",
+    "PerBlock",
     "Result",
+    "Similarity",
     "Split",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
+    "Upward",
+    "attention",
     "bundle",
     "eval_scores",
     "fixed_point",
     "halting",
     "lens",
     "linear",
+    "orbits",
+    "per_block",
+    "similarity",
     "split",
     "task_depth",
     "trajectories",
+    "upward",
 ]

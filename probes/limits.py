@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,11 @@ class Limit:
     """Where a long run ends."""
 
     unit: np.ndarray
-    """[batch, pos, d] u(h*); NaN where there is none."""
+    """[..., batch, pos, d] u(h*), or of whatever else the run was followed at; NaN where there is none."""
     readout: np.ndarray
     """[batch, pos, d] N(z*) / √d; NaN where there is none."""
     step: np.ndarray
-    """[batch, pos] the last direction step: how still the long run stood."""
+    """[..., batch, pos] the last direction step: how still the long run stood."""
     iters: int
     """Iterations of the long run; 0 if there was none."""
     dtype: str
@@ -34,7 +35,9 @@ class Limit:
     """Why some token has no limit; empty if all have one."""
 
 
-def find_limit(model: Any, inputs: Inputs, times: int) -> Limit:
+def find_limit(
+    model: Any, inputs: Inputs, times: int, end: Callable[[Any, Inputs, int], Limit] | None = None
+) -> Limit:
     """The end of a run of `times` × r iterations, in arithmetic that can carry it.
 
     Full precision runs in its own dtype, half precision in float32: rounding freezes a bfloat16 state
@@ -42,15 +45,16 @@ def find_limit(model: Any, inputs: Inputs, times: int) -> Limit:
     about 62 iterations; then the run is repeated in float64, which carries about 510. Where that does
     not last either, the token's limit is NaN and the reason says so. Errors of the run itself (a family
     with a greatest depth, no memory for a second copy of the weights) are a reason too.
+    `end` follows a run to its end; that of the state and its read-out if None.
     """
-    depth = times * inputs.n_iters
+    depth, end = times * inputs.n_iters, end or _end
     half = torch.finfo(model.dtype).bits < 32
     try:
-        limit = _end(_twin(model, torch.float32) if half else model, inputs, depth)
+        limit = end(_twin(model, torch.float32) if half else model, inputs, depth)
         if limit.reason and model.dtype != torch.float64:
-            limit = _end(_twin(model, torch.float64), inputs, depth)
+            limit = end(_twin(model, torch.float64), inputs, depth)
     except (AbbieLensError, torch.OutOfMemoryError, MemoryError) as error:
-        return _nothing(inputs, f"no run of {depth} iterations: {error}")
+        return nothing(inputs, f"no run of {depth} iterations: {error}")
     return limit
 
 
@@ -74,23 +78,25 @@ def _end(model: Any, inputs: Inputs, depth: int) -> Limit:
         gone = valid & ~lost & ~(norm < largest)
         if gone.any() and not why:
             what = "not finite" if np.isnan(norm[gone]).any() else "too large to square"
-            why = f"the state is {what} from iteration {state.k} of {depth} in {_name(model.dtype)}"
+            why = f"the state is {what} from iteration {state.k} of {depth} in {dtype_name(model.dtype)}"
         lost |= gone
         if (lost | ~valid).all():
-            return _nothing(inputs, why)
+            return nothing(inputs, why)
         before, unit = unit, numerics.unit(h)
     assert state is not None and unit is not None and before is not None
     readout, hidden = scaled_readout(model, state), lost | ~valid
     for values in (unit, readout):
         values[hidden] = np.nan
     step = numerics.norm(unit - before)
-    return Limit(unit, readout, step, depth, _name(model.dtype), why)
+    return Limit(unit, readout, step, depth, dtype_name(model.dtype), why)
 
 
-def _nothing(inputs: Inputs, reason: str) -> Limit:
+def nothing(inputs: Inputs, reason: str) -> Limit:
+    """No limit for any token."""
     nan = np.full(inputs.valid.shape, np.nan)
     return Limit(nan[..., None], nan[..., None], nan, 0, "", reason)
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "float32" of torch.float32."""
     return str(dtype).removeprefix("torch.")

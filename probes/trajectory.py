@@ -14,6 +14,7 @@ from probes.inputs import prepare
 from probes.result import Result
 from probes.running import states
 from probes.tidy import tidy
+from probes.trust import Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ class Trajectories(Result):
         return tidy(self.tokens, columns, valid=self.valid)
 
     def figure(self, *, theme: str = "light", view: str = "paths", **options: Any) -> go.Figure:
-        """`view="paths"` on pairs of components, `"orbits"` per token, `"waterfall"` token × iteration."""
+        """`view="paths"` on pairs of components, `"phase"` with arrows and frames, `"orbits"`, `"waterfall"`."""
         from probes.figures import trajectories as figures
 
         return figures.draw(self, view=view, theme=theme, **options)
@@ -96,17 +97,13 @@ def trajectories(
     if isinstance(n_components, bool) or not isinstance(n_components, int) or n_components < 1:
         raise InputError(f"n_components={n_components!r}: expected an integer >= 1.")
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask)
-    points, norms = [], []
+    points, kept, trust = [], [], Trust(model, inputs)
     for state in states(model, inputs):
         h = numerics.host(state.h)
         points.append(numerics.unit(h) if unit else h)
-        norms.append(numerics.norm(h))
-    x, norm = np.stack(points), np.stack(norms)
-    broken = ~np.isfinite(norm) & inputs.valid
-    too_large = (norm >= numerics.largest_norm(model.dtype)) & inputs.valid
-    # Whatever follows a state that the model could not norm is not the model's doing any more.
-    lost = np.logical_or.accumulate(broken | too_large)
-    finite = np.isfinite(x).all(-1) & inputs.valid & ~lost
+        kept.append(trust.see(state.k, numerics.norm(h)))
+    x = np.stack(points)
+    finite = np.isfinite(x).all(-1) & np.stack(kept)
     samples = x[finite]
     if not len(samples):
         raise DivergedError("no state is finite: there is nothing to fit.")
@@ -123,8 +120,8 @@ def trajectories(
         explained=explained,
         components=components,
         mean=mean,
-        diverged_at=np.where(broken.any(0), broken.argmax(0), -1),
-        overflow_at=np.where(too_large.any(0), too_large.argmax(0), -1),
+        diverged_at=trust.diverged_at,
+        overflow_at=trust.overflow_at,
     )
 
 

@@ -18,6 +18,7 @@ from probes.figures.path_traces import (
     draw_paths,
     reach_of,
 )
+from probes.figures.phase_portrait import phase
 
 if TYPE_CHECKING:
     from probes.trajectory import Trajectories
@@ -28,7 +29,9 @@ _ORBIT_COLS = 4
 
 def draw(result: Trajectories, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
     """The figure of one view. Errors: InputError for an unknown view or no component to show."""
-    views = {"paths": paths, "orbits": orbits, "waterfall": waterfall}
+    views: dict[str, Any] = {
+        "paths": paths, "orbits": orbits, "waterfall": waterfall, "phase": phase
+    }  # fmt: skip
     if view not in views:
         raise InputError(f"view={view!r}: expected one of {', '.join(views)}.")
     batch = options.get("batch", 0)

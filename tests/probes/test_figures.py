@@ -21,6 +21,7 @@ FIXED_VIEWS = [
     {"view": "norm"},
     {"view": "limit"},
     {"view": "angle"},
+    {"view": "second_order"},
     *({"view": "tokens", "metric": m} for m in ("direction", "angle", "norm_ratio", "relative")),
 ]
 PATH_VIEWS = [
@@ -29,6 +30,8 @@ PATH_VIEWS = [
     {"view": "orbits", "pair": (2, 3)},
     {"view": "orbits", "positions": [1, 4]},
     {"view": "waterfall"},
+    {"view": "phase"},
+    {"view": "phase", "position": 4, "pair": (2, 3)},
 ]
 
 

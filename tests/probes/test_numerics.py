@@ -58,3 +58,10 @@ def test_largest_norm_is_where_rms_norm_begins_to_fail():
     norm = torch.nn.RMSNorm(2)
     assert norm(inside).abs().max() > 1.4
     assert norm(beyond).abs().max() == 0
+
+
+def test_a_vector_that_cannot_be_squared_changes_no_other_in_the_batch():
+    rows = np.array([[3.0, 4.0], [3e-200, 4e-200], [3e200, 4e200], [0.0, 0.0], [np.inf, 1.0]])
+    expected = [5.0, 5e-200, 5e200, 0.0, np.nan]
+    np.testing.assert_allclose(numerics.norm(rows), expected, rtol=1e-15)
+    assert numerics.norm(rows[0]) == 5 and numerics.norm(rows[1]) == pytest.approx(5e-200)
