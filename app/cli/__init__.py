@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | inspect | diagnose | train | eval | retrofit | reproduce | app`.
+"""The command line: `abbie-lens models | inspect | diagnose | collect | train | eval | retrofit | reproduce | app`.
 
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli import diagnose, eval, inspect, launch, models, reproduce, retrofit, train
+from app.cli import collect, diagnose, eval, inspect, launch, models, reproduce, retrofit, train
 
 cli = typer.Typer(
     name="abbie-lens",
@@ -25,6 +25,7 @@ cli = typer.Typer(
 cli.command("models")(models.command)
 cli.command("inspect")(inspect.command)
 cli.command("diagnose")(diagnose.command)
+cli.command("collect")(collect.command)
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)
 cli.command("retrofit")(retrofit.command)
