@@ -7,6 +7,7 @@ for shard in made.shards():
 
 from .collection import Collection, Shard
 from .config import CollectConfig
-from .run import CollectProgress, collect
+from .progress import CollectProgress
+from .run import collect
 
 __all__ = ["CollectConfig", "CollectProgress", "Collection", "Shard", "collect"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from abbie_lens.collecting.choice import kept, key
-from abbie_lens.corpus import Window, padded
+from abbie_lens.corpus import Window, batches, padded
 from abbie_lens.errors import InputError, SiteError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Gatherer:
         values: dict[str, Tensor] = {}
         nll = np.full(first[-1], np.nan, np.float32)
         start = 0
-        for numbers in self._batches(windows):
+        for numbers in batches(windows, self.budget):
             tokens, mask, start = padded([windows[n] for n in numbers], self.model.tokenizer)
             rows = np.repeat(np.arange(len(numbers)), [len(positions[n]) for n in numbers])
             where = np.concatenate([positions[n] for n in numbers]) + start
@@ -49,17 +49,6 @@ class Gatherer:
             before = where > 0
             nll[to[before]] = loss[rows[before], where[before] - 1].float().cpu().numpy()
         return values, self._index(windows, positions, nll, start)
-
-    def _batches(self, windows: Sequence[Window]) -> Iterator[list[int]]:
-        """Windows of like length together, as many as have the tokens of `batch_size` full ones."""
-        batch: list[int] = []
-        for number in sorted(range(len(windows)), key=lambda n: -len(windows[n])):
-            if batch and (len(batch) + 1) * (len(windows[batch[0]]) + 1) > self.budget:
-                yield batch
-                batch = []
-            batch.append(number)
-        if batch:
-            yield batch
 
     @torch.no_grad()
     def _run(

@@ -2,6 +2,6 @@
 
 from .documents import read_documents
 from .encoding import encode
-from .windows import Window, cut_windows, padded
+from .windows import Window, batches, cut_windows, padded, window_size
 
-__all__ = ["Window", "cut_windows", "encode", "padded", "read_documents"]
+__all__ = ["Window", "batches", "cut_windows", "encode", "padded", "read_documents", "window_size"]

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from abbie_lens.errors import InputError
+
 from .encoding import encode
+
+if TYPE_CHECKING:
+    from abbie_lens.model import HookedLoopedTransformer
+
+_USUAL = 512
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,30 @@ class Window:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def window_size(model: HookedLoopedTransformer, asked: int | None) -> int:
+    """Tokens that the model is to read at once: as asked, or its context, at most 512.
+
+    Errors: InputError for more than its context, or a model without a tokenizer.
+    """
+    if model.tokenizer is None:
+        raise InputError("model: it has no tokenizer, and so reads no text.")
+    if asked is not None and asked > model.cfg.n_ctx:
+        raise InputError(f"window={asked}: the model's context holds {model.cfg.n_ctx}.")
+    return min(asked or _USUAL, model.cfg.n_ctx)
+
+
+def batches(windows: Sequence[Window], budget: int) -> Iterator[list[int]]:
+    """Numbers of windows of like length together, each batch padded to at most `budget` tokens, or one window."""
+    batch: list[int] = []
+    for number in sorted(range(len(windows)), key=lambda n: -len(windows[n])):
+        if batch and (len(batch) + 1) * (len(windows[batch[0]]) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
 
 
 def cut_windows(
