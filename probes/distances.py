@@ -27,19 +27,30 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "raw": Metric("raw step", "‖hₖ₊₁ − hₖ‖"),
+    "raw_largest": Metric("raw step, largest entry", "‖hₖ₊₁ − hₖ‖∞"),
     "relative": Metric("relative step", "‖hₖ₊₁ − hₖ‖ / ‖hₖ‖"),
     "direction": Metric("direction step", "‖u(hₖ₊₁) − u(hₖ)‖,  u(x) = x/‖x‖"),
     "one_minus_cos": Metric("direction step, 1 − cos", "1 − cos(hₖ₊₁, hₖ)"),
     "readout": Metric("read-out step", "‖N(zₖ₊₁) − N(zₖ)‖ / √d,  N the final norm"),
     "angle": Metric("step angle", "cos(hₖ₊₁ − hₖ, hₖ − hₖ₋₁)", middle=0.0),
+    "second_order": Metric("second-order step", "‖dₖ₊₁ − dₖ‖,  dₖ₊₁ = hₖ₊₁ − hₖ"),
     "norm": Metric("norm", "‖hₖ‖"),
     "norm_ratio": Metric("norm ratio", "‖hₖ‖ / ‖hₖ₋₁‖", middle=1.0),
     "limit_direction": Metric("direction to the limit", "‖u(hₖ) − u(h*)‖"),
     "limit_readout": Metric("read-out to the limit", "‖N(zₖ) − N(z*)‖ / √d"),
 }
 
+NORMALISERS = {
+    "state": "‖dₖ₊₁ − dₖ‖ / ‖hₖ‖,  dₖ₊₁ = hₖ₊₁ − hₖ",
+    "steps": "‖dₖ₊₁ − dₖ‖ / (‖dₖ₊₁‖ + ‖dₖ‖),  dₖ₊₁ = hₖ₊₁ − hₖ",
+    "none": METRICS["second_order"].formula,
+}
+"""Formula of the second-order step by what divides it; a straight step of the same length gives 0."""
 
-def measure(model: Any, inputs: Inputs, limit: Limit, denominator: str) -> dict[str, np.ndarray]:
+
+def measure(
+    model: Any, inputs: Inputs, limit: Limit, denominator: str, normaliser: str
+) -> dict[str, np.ndarray]:
     """Run the model for r iterations; arrays by the field names of `FixedPoint`, plus `closure`.
 
     Steps are [r, batch, pos], levels [r+1, batch, pos], per-token numbers [batch, pos]. What touches a
@@ -47,9 +58,8 @@ def measure(model: Any, inputs: Inputs, limit: Limit, denominator: str) -> dict[
     """
     r, shape = inputs.n_iters, inputs.valid.shape
     nan = lambda rows: np.full((rows, *shape), np.nan)  # noqa: E731
-    out: dict[str, np.ndarray] = {
-        name: nan(r) for name in ("raw", "relative", "direction", "readout", "angle")
-    }
+    steps = ("raw", "raw_largest", "relative", "direction", "readout", "angle", "second_order")
+    out: dict[str, np.ndarray] = {name: nan(r) for name in steps}
     out |= {name: nan(r + 1) for name in ("norm", "norm_ratio", "limit_direction", "limit_readout")}
     out |= {name: np.full(shape, NEVER) for name in ("diverged_at", "overflow_at")}
     closing = _Closure(start=r // 2, shape=shape)
@@ -72,6 +82,7 @@ def measure(model: Any, inputs: Inputs, limit: Limit, denominator: str) -> dict[
             i = k - 1
             step = now.h - before.h
             out["raw"][i] = numerics.norm(step)
+            out["raw_largest"][i] = np.abs(step).max(-1)
             base = out["norm"][i if denominator == "previous" else k]
             out["relative"][i] = numerics.ratio(out["raw"][i], base)
             out["direction"][i] = numerics.norm(now.unit - before.unit)
@@ -79,6 +90,12 @@ def measure(model: Any, inputs: Inputs, limit: Limit, denominator: str) -> dict[
             out["norm_ratio"][k] = numerics.ratio(out["norm"][k], out["norm"][i])
             if step_before is not None:
                 out["angle"][i] = numerics.cosine(step, step_before)
+                base = {
+                    "state": out["norm"][i],
+                    "steps": out["raw"][i] + out["raw"][i - 1],
+                    "none": np.ones(shape),
+                }[normaliser]
+                out["second_order"][i] = numerics.ratio(numerics.norm(step - step_before), base)
             step_before = step
         before = now
     out["closure"] = closing.value

@@ -1,170 +1,22 @@
-"""Does the state approach a fixed point? Four distances, the norm, and a random model beside (ANALYSES 6–9, 11, 18).
-
-No single distance answers. With pre-norm blocks AbbIE-D computes 2h + F(h): its norm doubles, the raw step
-diverges, the relative step tends to 1, and the direction settles even for random weights. So all are
-shown together, and beside them the same for freshly initialised weights.
-"""
+"""Does the state approach a fixed point? Four distances, the norm, and controls beside (ANALYSES 6–11, 18)."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from abbie_lens.errors import InputError, nearest
+from abbie_lens.errors import InputError
 from probes import numerics, verdicts
-from probes.distances import METRICS, Metric, measure
+from probes.control import fresh_weights, shuffled
+from probes.distances import METRICS, NORMALISERS, measure
+from probes.fixed_point_result import FixedPoint, judged
 from probes.inputs import Inputs, prepare
 from probes.limits import find_limit
-from probes.result import Result
-from probes.tidy import tidy
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
+__all__ = ["METRICS", "Denominator", "FixedPoint", "Normaliser", "fixed_point"]
 
 Denominator = Literal["previous", "next"]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FixedPoint(Result):
-    """Distances of every token at every iteration, and a verdict; undefined values are NaN.
-
-    Row k of a step is from h_k to h_{k+1} ([r, batch, pos]); row k of a level belongs to h_k
-    ([r+1, batch, pos]). Norms are max-scaled in float64 (`probes.numerics`). Padding is NaN, and so is
-    what touches a state that is not finite or too large for the model's own norms.
-    """
-
-    title: ClassVar[str] = "Fixed points"
-    formula: ClassVar[str] = "; ".join(
-        METRICS[m].formula for m in ("raw", "relative", "direction", "readout")
-    )
-
-    valid: np.ndarray
-    """[batch, pos] bool: tokens, not padding."""
-    denominator: str
-    """What `relative` divides by: "previous" ‖h_k‖ or "next" ‖h_{k+1}‖."""
-    raw: np.ndarray
-    """[r, batch, pos] ‖h_{k+1} − h_k‖."""
-    relative: np.ndarray
-    """[r, batch, pos] raw step over `denominator`."""
-    direction: np.ndarray
-    """[r, batch, pos] ‖u(h_{k+1}) − u(h_k)‖, 0…2."""
-    readout: np.ndarray
-    """[r, batch, pos] ‖N(z_{k+1}) − N(z_k)‖ / √d."""
-    angle: np.ndarray
-    """[r, batch, pos] cosine between step k and the one before; the first is NaN."""
-    norm: np.ndarray
-    """[r+1, batch, pos] ‖h_k‖; true even where the model's own norms overflow."""
-    norm_ratio: np.ndarray
-    """[r+1, batch, pos] ‖h_k‖ / ‖h_{k−1}‖; the first is NaN."""
-    limit_direction: np.ndarray
-    """[r+1, batch, pos] ‖u(h_k) − u(h*)‖."""
-    limit_readout: np.ndarray
-    """[r+1, batch, pos] ‖N(z_k) − N(z*)‖ / √d."""
-    limit_iters: int
-    """Iterations of the run that ends in h*, z*; 0 if there was none."""
-    limit_dtype: str
-    """Arithmetic of that run: the model's own, or one that can carry it (`probes.limits`)."""
-    limit_step: np.ndarray
-    """[batch, pos] last direction step of that run: h* is a limit only where this is small."""
-    limit_reason: str
-    """Why some token has no limit; empty if every token has one."""
-    diverged_at: np.ndarray
-    """[batch, pos] first iteration whose state is NaN or infinite; −1 if none."""
-    overflow_at: np.ndarray
-    """[batch, pos] first iteration whose state is too large to square; −1 if none."""
-    closure: np.ndarray
-    """[batch, pos] how near the direction comes back to h_{r/2}, over how far it had gone."""
-    thresholds: dict[str, float]
-    """Of the verdicts: resolution, decay, growth, closure (`probes.verdicts.Thresholds`)."""
-    verdict: np.ndarray
-    """[batch, pos] one of `probes.verdicts.VERDICTS`; empty for padding."""
-    control: FixedPoint | None
-    """The same for freshly initialised weights of the same architecture; None if not asked for."""
-
-    @property
-    def one_minus_cos(self) -> np.ndarray:
-        """[r, batch, pos] 1 − cos(h_{k+1}, h_k), without cancellation: half the squared direction step."""
-        return self.direction**2 / 2
-
-    def metric(self, name: str) -> np.ndarray:
-        """Values [iteration, batch, pos] of a metric by its name. Errors: InputError."""
-        if name not in METRICS:
-            known = ", ".join(METRICS)
-            raise InputError(f"metric={name!r}: known are {known}.{nearest(name, METRICS)}")
-        return getattr(self, name)
-
-    def describe(self, name: str) -> Metric:
-        """Title and formula of a metric, with the denominator that was used."""
-        self.metric(name)
-        metric = METRICS[name]
-        if name != "relative" or self.denominator == "previous":
-            return metric
-        return dataclasses.replace(metric, formula="‖hₖ₊₁ − hₖ‖ / ‖hₖ₊₁‖")
-
-    def quantiles(self, name: str, levels: tuple[float, ...] = (0.1, 0.5, 0.9)) -> np.ndarray:
-        """[level, iteration] quantiles over all tokens at which the metric is defined; NaN if none is."""
-        values = self.metric(name)[:, self.valid]
-        out = np.full((len(levels), len(values)), np.nan)
-        for k, row in enumerate(values):
-            if np.isfinite(row).any():
-                out[:, k] = np.quantile(row[np.isfinite(row)], levels)
-        return out
-
-    @property
-    def limit_still(self) -> float:
-        """Median over tokens of the long run's last direction step; NaN if no token has a limit."""
-        steps = self.limit_step[self.valid]
-        steps = steps[np.isfinite(steps)]
-        return float(np.median(steps)) if steps.size else float("nan")
-
-    def counts(self) -> dict[str, int]:
-        """Tokens by verdict, in the order of `probes.verdicts.VERDICTS`; absent ones left out."""
-        number = {v: int((self.verdict == v).sum()) for v in verdicts.VERDICTS}
-        return {v: n for v, n in number.items() if n}
-
-    def judge(self, **thresholds: float) -> FixedPoint:
-        """The same distances judged by other thresholds, control included; runs nothing.
-
-        Errors: InputError for an unknown or negative threshold.
-        """
-        unknown = set(thresholds) - set(self.thresholds)
-        if unknown:
-            raise InputError(
-                f"{', '.join(sorted(unknown))}: thresholds are {', '.join(self.thresholds)}."
-            )
-        merged = self.thresholds | thresholds
-        return dataclasses.replace(
-            self,
-            thresholds=merged,
-            verdict=_judge(vars(self), merged),
-            control=self.control and self.control.judge(**thresholds),
-        )
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per token and iteration: all metrics, verdict, divergence; `weights` tells the control apart."""
-        import pandas as pd
-
-        columns = {name: self.metric(name) for name in METRICS}
-        columns |= {
-            name: getattr(self, name)
-            for name in ("limit_step", "diverged_at", "overflow_at", "verdict")
-        }
-        frame = tidy(self.tokens, columns, valid=self.valid)
-        frame.insert(0, "weights", "trained")
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
-
-    def figure(self, *, theme: str = "light", view: str = "distances", **options: Any) -> go.Figure:
-        """`view="distances"` (four distances and the limit), `"norm"`, or `"tokens"` (`metric=`, `batch=`)."""
-        from probes.figures import fixed_point as figures
-
-        return figures.draw(self, view=view, theme=theme, **options)
+Normaliser = Literal["state", "steps", "none"]
 
 
 def fixed_point(
@@ -173,7 +25,9 @@ def fixed_point(
     n_iters: int = 16,
     *,
     denominator: Denominator = "previous",
+    normaliser: Normaliser = "state",
     control: bool = True,
+    shuffled_text: bool = False,
     attention_mask: Any = None,
     seed: int = 0,
     limit_times: int = 4,
@@ -181,6 +35,9 @@ def fixed_point(
 ) -> FixedPoint:
     """Distances of h and z over r iterations, for `model` and for random weights (`control`, `seed`).
 
+    `shuffled_text` runs `model` a second time, on the same tokens in an order drawn with `seed`.
+    `denominator` is of the relative step, `normaliser` of the second-order distance (‖h_k‖, the sum of
+    both steps' norms, or none).
     The limit is the end of a run `limit_times` (at least 4) times longer, never one of the shown
     states. `thresholds`: resolution, decay, growth, closure of the verdicts (`probes.verdicts`); the
     resolution is the unit roundoff of the model's dtype unless given.
@@ -189,6 +46,8 @@ def fixed_point(
     """
     if denominator not in ("previous", "next"):
         raise InputError(f"denominator={denominator!r}: expected 'previous' or 'next'.")
+    if normaliser not in NORMALISERS:
+        raise InputError(f"normaliser={normaliser!r}: expected one of {', '.join(NORMALISERS)}.")
     if not isinstance(limit_times, int) or limit_times < 4:
         raise InputError(f"limit_times={limit_times!r}: expected an integer >= 4.")
     unknown = set(thresholds) - {f.name for f in dataclasses.fields(verdicts.Thresholds)}
@@ -197,52 +56,27 @@ def fixed_point(
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask, least=1)
     chosen = {"resolution": numerics.resolution(model.dtype), **thresholds}
     settings = vars(verdicts.Thresholds(**chosen))
-    beside = None
-    if control:
-        beside = _run(_control(model, seed), inputs, denominator, limit_times, settings, None)
-    return _run(model, inputs, denominator, limit_times, settings, beside)
 
+    def run(model: Any, inputs: Inputs, **beside: FixedPoint | None) -> FixedPoint:
+        limit = find_limit(model, inputs, limit_times)
+        measured: dict[str, Any] = measure(model, inputs, limit, denominator, normaliser)
+        return FixedPoint(
+            model=model.info(),
+            tokens=inputs.str_tokens,
+            n_iters=inputs.n_iters,
+            valid=inputs.valid,
+            denominator=denominator,
+            normaliser=normaliser,
+            limit_iters=limit.iters,
+            limit_dtype=limit.dtype,
+            limit_step=limit.step,
+            limit_reason=limit.reason,
+            thresholds=settings,
+            verdict=judged({**measured, "valid": inputs.valid}, settings),
+            **{"control": None, "shuffled": None, **beside},
+            **measured,
+        )
 
-def _control(model: Any, seed: int) -> Any:
-    """Fresh weights; of the next seed if `model` itself is untrained and was made from this one."""
-    fresh = model.randomized(seed)
-    same = fresh.info().weight_hash == model.info().weight_hash
-    return model.randomized(seed + 1) if same else fresh
-
-
-def _run(
-    model: Any,
-    inputs: Inputs,
-    denominator: str,
-    limit_times: int,
-    thresholds: dict[str, float],
-    control: FixedPoint | None,
-) -> FixedPoint:
-    limit = find_limit(model, inputs, limit_times)
-    measured: dict[str, Any] = measure(model, inputs, limit, denominator)
-    return FixedPoint(
-        model=model.info(),
-        tokens=inputs.str_tokens,
-        n_iters=inputs.n_iters,
-        valid=inputs.valid,
-        denominator=denominator,
-        limit_iters=limit.iters,
-        limit_dtype=limit.dtype,
-        limit_step=limit.step,
-        limit_reason=limit.reason,
-        thresholds=thresholds,
-        verdict=_judge({**measured, "valid": inputs.valid}, thresholds),
-        control=control,
-        **measured,
-    )
-
-
-def _judge(arrays: dict[str, Any], thresholds: dict[str, float]) -> np.ndarray:
-    evidence = verdicts.gather(arrays["direction"], arrays["norm"], arrays["angle"])
-    return verdicts.judge(
-        evidence,
-        arrays["closure"],
-        arrays["diverged_at"] >= 0,
-        arrays["valid"],
-        verdicts.Thresholds(**thresholds),
-    )
+    fresh = run(fresh_weights(model, seed), inputs) if control else None
+    mixed = run(model, shuffled(model, inputs, seed)) if shuffled_text else None
+    return run(model, inputs, control=fresh, shuffled=mixed)

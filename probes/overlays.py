@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from probes.comparison import Comparison, Curve, Quantity, assemble
-from probes.fixed_points import METRICS, FixedPoint
+from probes.distances import METRICS
+from probes.fixed_point_result import FixedPoint
 from probes.halting_replay import Halting
 from probes.lenses import Lens
 from probes.result import Result

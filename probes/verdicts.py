@@ -57,6 +57,8 @@ class Evidence:
     """The last of them."""
     largest: np.ndarray
     """The largest in the window."""
+    most: np.ndarray
+    """The largest of all."""
     decay: np.ndarray
     """p in direction step ∝ k^-p over the window."""
     growth: np.ndarray
@@ -80,6 +82,7 @@ def gather(direction: np.ndarray, norm: np.ndarray, angle: np.ndarray) -> Eviden
     return Evidence(
         steps=n,
         last=last,
+        most=np.where(defined, direction, 0).max(0, initial=0),
         largest=np.where(window, direction, 0).max(0, initial=0),
         decay=-_slope(np.log(k), steps, window),
         growth=_slope(np.log(k), _log(norm[1:]), window & (norm[1:] > 0)),
@@ -108,6 +111,33 @@ def judge(
         (closure <= t.closure, ORBITS),
     ]
     return np.select([c for c, _ in cases], [np.array(v) for _, v in cases], np.array(DRIFTS))
+
+
+def course(verdict: np.ndarray, evidence: Evidence, thresholds: Thresholds) -> np.ndarray:
+    """[batch, pos] the verdict, and where the norm grows or shrinks faster than k^±growth, that too.
+
+    "grows, direction settled": the direction settles, or has never moved by more than rounding
+    (h -> 2h). Where it moved and is now below the resolution, the name says so instead.
+    """
+    moved = evidence.most > FLOOR * thresholds.resolution
+    states = (
+        ((verdict == SETTLES) | ((verdict == BELOW) & ~moved), "direction settled"),
+        ((verdict == BELOW) & moved, "direction below resolution"),
+    )
+    named = verdict.astype(object)
+    norms = {
+        "grows": evidence.growth >= thresholds.growth,
+        "shrinks": evidence.growth <= -thresholds.growth,
+    }
+    for word, where in norms.items():
+        for there, direction in states:
+            named[where & there] = f"{word}, {direction}"
+    return named.astype(str)
+
+
+def shares(verdict: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+    """[1, batch, pos] by verdict: 1 where it is the token's, 0 where not, NaN for padding; means are shares."""
+    return {f"verdict {name}": np.where(valid, verdict == name, np.nan)[None] for name in VERDICTS}
 
 
 def _slope(x: np.ndarray, y: np.ndarray, window: np.ndarray) -> np.ndarray:

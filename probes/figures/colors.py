@@ -35,6 +35,8 @@ class Palette:
     """The Head's output, drawn apart from the iterations."""
     trained: str
     control: str
+    shuffled: str
+    """Trained weights on the same tokens in another order."""
     categories: tuple[str, ...]
     iterations: tuple[float, float]
     """Part of viridis that stands out from the paper."""
@@ -53,6 +55,7 @@ PALETTES: dict[str, Palette] = {
         h0="#7d8491",
         trained="#0072B2",
         control="#D55E00",
+        shuffled="#009E73",
         categories=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4b5160"),
         iterations=(0.0, 0.88),
     ),
@@ -68,6 +71,7 @@ PALETTES: dict[str, Palette] = {
         h0="#9aa3b2",
         trained="#56B4E9",
         control="#E69F00",
+        shuffled="#2fbf94",
         categories=("#56B4E9", "#E69F00", "#2fbf94", "#d993b9", "#e0703a", "#4d9fd6", "#c3c9d4"),
         iterations=(0.22, 1.0),
     ),
@@ -110,12 +114,15 @@ def series(i: int, theme: Theme = "light") -> dict[str, Any]:
     }
 
 
-def role(name: Literal["trained", "control", "h0"], theme: Theme = "light") -> dict[str, Any]:
-    """Look of the trained model, of its random-initialisation control, or of h_0."""
+def role(
+    name: Literal["trained", "control", "shuffled", "h0"], theme: Theme = "light"
+) -> dict[str, Any]:
+    """Look of the trained model, of its random-initialisation control, of it on shuffled text, or of h_0."""
     colors = palette(theme)
     return {
         "trained": {"color": colors.trained, "dash": "solid", "symbol": "circle"},
         "control": {"color": colors.control, "dash": "dash", "symbol": "square-open"},
+        "shuffled": {"color": colors.shuffled, "dash": "dot", "symbol": "diamond-open"},
         "h0": {"color": colors.h0, "dash": "dot", "symbol": "circle-open"},
     }[name]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,19 +14,29 @@ from probes.figures.fixed_point_grid import token_view, verdict_line
 from probes.figures.grid import span
 
 if TYPE_CHECKING:
-    from probes.fixed_points import FixedPoint
+    from probes.fixed_point_result import FixedPoint
 
+Role = Literal["trained", "control", "shuffled"]
 VIEWS: dict[str, tuple[str, ...]] = {
     "distances": ("raw", "relative", "norm", "direction", "readout", "limit_direction"),
     "norm": ("norm", "norm_ratio"),
     "limit": ("limit_direction", "limit_readout"),
     "angle": ("angle",),
+    "second_order": ("angle", "second_order"),
 }
 LINEAR = ("angle", "norm_ratio")
-_STEPS = ("raw", "relative", "direction", "one_minus_cos", "readout", "angle")
+_STEPS = (
+    *("raw", "raw_largest", "relative", "direction", "one_minus_cos", "readout"),
+    *("angle", "second_order"),
+)
 _LEVELS = (0.1, 0.5, 0.9)
 # The control's open squares are larger, so that they show around the trained model's dots.
-_SIZES = {"trained": 5, "control": 9}
+_SIZES = {"trained": 5, "control": 9, "shuffled": 8}
+_NAMES: dict[Role, str] = {
+    "trained": "trained weights",
+    "control": "random weights",
+    "shuffled": "trained weights, shuffled text",
+}
 
 
 def draw(result: FixedPoint, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
@@ -65,6 +75,8 @@ def curves(
         row, col = i // cols + 1, i % cols + 1
         if result.control is not None:
             _curve(fig, result.control, metric, "control", row, col, i == 0, theme)
+        if result.shuffled is not None:
+            _curve(fig, result.shuffled, metric, "shuffled", row, col, i == 0, theme)
         if lines:
             _token_lines(fig, result, metric, row, col, theme)
         _curve(fig, result, metric, "trained", row, col, i == 0, theme, band=not lines)
@@ -76,15 +88,14 @@ def _curve(
     fig: go.Figure,
     result: FixedPoint,
     metric: str,
-    role: str,
+    role: Role,
     row: int,
     col: int,
     legend: bool,
     theme: style.Theme,
     band: bool = True,
 ) -> None:
-    look = style.role("trained" if role == "trained" else "control", theme)
-    name = "trained weights" if role == "trained" else "random weights"
+    look, name = style.role(role, theme), _NAMES[role]
     low, median, high = result.quantiles(metric, _LEVELS)
     k = np.arange(len(median))
     if metric not in LINEAR:
@@ -183,7 +194,7 @@ def _axes(
 
 def _log_axis(result: FixedPoint, metric: str) -> dict[str, Any]:
     """Whole decades where there are several, else numbers written out."""
-    shown = [r.metric(metric) for r in (result, result.control) if r is not None]
+    shown = [r.metric(metric) for r in (result, result.control, result.shuffled) if r is not None]
     if metric == "direction":
         shown.append(np.array([result.thresholds["resolution"]]))
     low, high = span([np.log10(v[np.isfinite(v) & (v > 0)]) for v in shown])

@@ -12,7 +12,7 @@ from probes.figures import style
 from probes.figures.grid import span, token_grid
 
 if TYPE_CHECKING:
-    from probes.fixed_points import FixedPoint
+    from probes.fixed_point_result import FixedPoint
 
 SIGNED = ("angle",)
 """Metrics that no logarithm can be taken of."""
@@ -78,6 +78,8 @@ def verdict_line(result: FixedPoint) -> str:
     parts = [f"trained: {_counted(result)}"]
     if result.control is not None:
         parts.append(f"random: {_counted(result.control)}")
+    if result.shuffled is not None:
+        parts.append(f"shuffled text: {_counted(result.shuffled)}")
     return "verdict on the direction — " + "; ".join(parts)
 
 

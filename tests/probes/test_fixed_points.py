@@ -66,6 +66,58 @@ def test_rotation_has_known_steps_and_angles(iterated, rotation):
     np.testing.assert_allclose(result.angle[1:, 0, :2], math.cos(math.radians(100)), atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("normaliser", "expected"),
+    [
+        ("none", 4 * math.sin(math.radians(50)) ** 2),
+        ("state", 4 * math.sin(math.radians(50)) ** 2),
+        ("steps", math.sin(math.radians(50))),
+    ],
+)
+def test_second_order_step_names_its_normaliser(iterated, rotation, normaliser, expected):
+    result = run(iterated(rotation(100), STARTS), 6, normaliser=normaliser)
+    assert np.isnan(result.second_order[0]).all() and result.normaliser == normaliser
+    np.testing.assert_allclose(result.second_order[1:, 0, :2], expected, rtol=1e-7)
+    # h -> 2h: the step doubles, d' - d = d
+    doubled = run(iterated(doubling, 3 * STARTS), 6, normaliser=normaliser).second_order[1:, 0, 0]
+    sizes = {"none": 3 * 2.0 ** np.arange(5), "state": 0.5, "steps": 1 / 3}
+    np.testing.assert_allclose(doubled, sizes[normaliser], rtol=1e-12)
+    formula = result.describe("second_order").formula
+    assert ("/ ‖hₖ‖" in formula, "‖ + ‖" in formula) == (
+        normaliser == "state", normaliser == "steps"
+    )  # fmt: skip
+
+
+def test_a_constant_push_has_no_second_order_and_its_largest_entry_is_known(iterated):
+    push = torch.tensor([0.0, -3.0, 0.0, 2.0])
+    result = run(iterated(lambda h, k: h + push.to(h.dtype), STARTS), 6)
+    assert (result.raw_largest == 3).all()
+    assert np.abs(result.second_order[1:]).max() < 1e-12
+
+
+def test_course_says_what_the_norm_does_beside_the_verdict(iterated, rotation, tiny_model):
+    courses = {
+        "grows, direction settled": doubling,
+        "shrinks, direction settled": lambda h, k: h / 2,
+        verdicts.ORBITS: rotation(100),
+        verdicts.DIVERGES: rotation(100, scale=1.5),
+    }
+    for course, f in courses.items():
+        found = fixed_point(iterated(f, STARTS), TOKENS[:2], 16, control=False).course
+        assert found.tolist() == [[course, course]]
+    tokens = [[5, 6, 7, 8, 9]]
+    full = fixed_point(tiny_model(AbbieD()), tokens, 16, control=False)
+    assert set(full.course.flat) == {"grows, direction settled"}
+    half = fixed_point(tiny_model(AbbieD()).to(torch.bfloat16), tokens, 24, control=False)
+    assert set(half.course.flat) == {"grows, direction below resolution"}
+
+
+def test_direction_of_abbie_d_with_random_weights_halves_its_step(tiny_model):
+    result = fixed_point(tiny_model(AbbieD()).double(), [[1, 2, 3, 4, 5]], 24, control=False)
+    rate = result.direction[16:] / result.direction[15:-1]
+    np.testing.assert_allclose(rate, 0.5, atol=2e-3)
+
+
 def test_read_out_distances_are_of_z_under_the_final_norm(tiny_model):
     """`between` reads out B(h), not h: a distance of h in its place would differ."""
     model = tiny_model(AbbieD())
@@ -93,7 +145,7 @@ def test_norm_1e30_is_exact_where_the_model_can_norm_it(iterated):
 def test_states_too_large_to_square_are_flagged_and_not_shown_as_truth(iterated):
     result = run(iterated(doubling, STARTS, dtype=torch.float32), 70)
     assert (result.overflow_at[0, :2] == 63).all()
-    for name in METRICS.keys() - {"norm", "norm_ratio", "angle"}:
+    for name in METRICS.keys() - {"norm", "norm_ratio", "angle", "second_order"}:
         values = result.metric(name)[:, 0, 0]
         assert np.isfinite(values[:62]).all(), name
         assert np.isnan(values[63:]).all(), name
@@ -282,6 +334,39 @@ def test_control_is_the_same_analysis_of_fresh_weights(tiny_model):
     assert fixed_point(model, [[1, 2, 3]], 5, control=False).control is None
 
 
+def test_shuffled_text_is_the_same_run_of_the_same_tokens_in_another_order(tiny_model):
+    model, ids = tiny_model(AbbieD()), [[9, 8, 7, 6, 5], [3, 4, 5, 0, 0]]
+    mask = [[1] * 5, [1, 1, 1, 0, 0]]
+    given = dict(attention_mask=mask, control=False)
+    result = fixed_point(model, ids, 4, seed=1, shuffled_text=True, **given)
+    mixed = result.shuffled
+    assert mixed is not None and mixed.shuffled is None
+    assert [sorted(row) for row in mixed.tokens] == [sorted(row) for row in result.tokens]
+    assert mixed.tokens[1][3:] == result.tokens[1][3:] and mixed.tokens != result.tokens
+    order = [[int(token) for token in row] for row in mixed.tokens]
+    alone = fixed_point(model, order, 4, **given)
+    np.testing.assert_array_equal(mixed.raw, alone.raw)
+    assert mixed.model.weight_hash == result.model.weight_hash
+    again = fixed_point(model, ids, 4, seed=1, shuffled_text=True, **given).shuffled
+    assert again is not None and again.tokens == mixed.tokens
+    frame = result.to_frame()
+    assert set(frame["weights"]) == {"trained", "trained, shuffled text"}
+    names = {trace.name for trace in result.figure().data}
+    assert "trained weights, shuffled text" in names
+
+
+def test_numbers_by_token_are_levels_of_iteration_batch_and_position(tiny_model):
+    mask = [[1, 1, 1], [1, 1, 0]]
+    result = fixed_point(tiny_model(AbbieD()), [[1, 2, 3], [4, 5, 0]], 5, attention_mask=mask)
+    values = result.per_token()
+    assert set(METRICS) < set(values)
+    for name, value in values.items():
+        assert value.ndim == 3 and value.shape[1:] == (2, 3), name
+        assert np.isnan(value[:, 1, 2]).all(), name
+    counted = {name: values[f"verdict {name}"] for name in verdicts.VERDICTS}
+    assert {name: np.nansum(v) for name, v in counted.items() if np.nansum(v)} == result.counts()
+
+
 def test_an_untrained_model_is_not_its_own_control(tiny_model):
     model = tiny_model(AbbieD(), seed=3)
     result = fixed_point(model, [[1, 2, 3]], 4, seed=3)
@@ -340,6 +425,7 @@ def test_frame_holds_every_number_once(tiny_model):
     ("options", "named"),
     [
         ({"denominator": "both"}, "denominator"),
+        ({"normaliser": "norm"}, "normaliser"),
         ({"limit_times": 3}, "limit_times"),
         ({"n_iters": 0}, "n_iters"),
         ({"n_iters": True}, "n_iters"),

@@ -1,0 +1,32 @@
+"""What a result is shown beside: the same architecture with fresh weights, and the same tokens in no order."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from probes.inputs import Inputs
+
+
+def fresh_weights(model: Any, seed: int) -> Any:
+    """Fresh weights; of the next seed if `model` itself is untrained and was made from this one."""
+    fresh = model.randomized(seed)
+    same = fresh.info().weight_hash == model.info().weight_hash
+    return model.randomized(seed + 1) if same else fresh
+
+
+def shuffled(model: Any, inputs: Inputs, seed: int) -> Inputs:
+    """The same tokens of every sequence in another order, padding and a beginning-of-sequence token in place."""
+    generator = np.random.default_rng(seed)
+    begin = getattr(getattr(model, "tokenizer", None), "bos_token_id", None)
+    ids = inputs.tokens.cpu().numpy().copy()
+    for row, valid in zip(ids, inputs.valid, strict=True):
+        places = np.flatnonzero(valid)
+        places = places[int(row[places[0]] == begin) :]
+        row[places] = row[generator.permutation(places)]
+    tokens = torch.from_numpy(ids).to(inputs.tokens)
+    labels = tuple(tuple(model.to_str_tokens(row)) for row in tokens)
+    return dataclasses.replace(inputs, tokens=tokens, str_tokens=labels)
