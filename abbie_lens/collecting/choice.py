@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,20 +39,24 @@ def key(name: str, row: int | None) -> str:
     return name if row is None else f"{name}@{row}"
 
 
-def kept(window: Window, share: float, seed: int) -> np.ndarray:
-    """Positions of the window that are kept, ascending.
+def token_draws(window: Window, seed: int) -> np.ndarray:
+    """[pos] uint64 uniform draws of the window's tokens.
 
     A token's draw depends on seed, document and its number there alone (splitmix64 of the three).
     """
-    if share >= 1:
-        return np.arange(len(window))
     numbers = np.arange(window.first, window.first + len(window), dtype=np.uint64)
     with np.errstate(over="ignore"):
-        drawn = _mix(numbers ^ _mix(np.uint64(window.document) ^ _mix(np.uint64(seed % 2**63))))
-    return np.flatnonzero(drawn < np.uint64(share * 2**64))
+        return _mix(numbers ^ _mix(np.uint64(window.document) ^ _mix(np.uint64(seed % 2**63))))
 
 
-def _mix(x: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
+def kept(window: Window, share: float, seed: int) -> np.ndarray:
+    """Positions of the window that are kept, ascending."""
+    if share >= 1:
+        return np.arange(len(window))
+    return np.flatnonzero(token_draws(window, seed) < np.uint64(share * 2**64))
+
+
+def _mix(x: Any) -> Any:
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -16,19 +16,32 @@ NAME = "manifest.json"
 def read(folder: Path) -> dict[str, Any]:
     """The manifest. Errors: CheckpointError where there is none, or it is not one of ours."""
     try:
-        manifest = json.loads((folder / NAME).read_text("utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']!r}, expected {FORMAT}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = read_json(folder / NAME)
+        if found["format"] != FORMAT:
+            raise CheckpointError(f"format {found['format']!r}, expected {FORMAT}")
+    except (CheckpointError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: is no collection ({error}).") from error
-    return manifest
+    return found
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
     """Whole or not at all."""
-    partial = folder / f".{NAME}.{os.getpid()}"
-    partial.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2), "utf-8")
-    os.replace(partial, folder / NAME)
+    write_json(folder / NAME, {"format": FORMAT, **manifest})
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Errors: CheckpointError for one that can't be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read ({error}).") from error
+
+
+def write_json(path: Path, plain: Any) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(plain, indent=2), "utf-8")
+    os.replace(partial, path)
 
 
 def begin(folder: Path, manifest: dict[str, Any], resume: bool) -> None:
@@ -49,9 +62,11 @@ def begin(folder: Path, manifest: dict[str, Any], resume: bool) -> None:
             f"out={str(folder)!r} holds a collection; go on with resume, or choose another folder."
         )
     before = read(folder)
-    for part in ("settings", "model", "text"):
-        for name in before[part].keys() | manifest[part].keys():
-            was, now = before[part].get(name), manifest[part].get(name)
+    for part, values in manifest.items():
+        if not isinstance(values, dict) or part == "rows":
+            continue
+        for name in before.get(part, {}).keys() | values.keys():
+            was, now = before.get(part, {}).get(name), values.get(name)
             if was != now:
                 raise InputError(
                     f"out={str(folder)!r} was begun with {part} {name}={was!r}, this run has {now!r}."

@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | inspect | diagnose | collect | train | eval | retrofit | reproduce | app`.
+"""The command line: `abbie-lens models | inspect | diagnose | collect | dynamics | train | eval | retrofit | reproduce | app`.
 
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
@@ -12,7 +12,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli import collect, diagnose, eval, inspect, launch, models, reproduce, retrofit, train
+from app.cli import (
+    collect,
+    diagnose,
+    dynamics,
+    eval,
+    inspect,
+    launch,
+    models,
+    reproduce,
+    retrofit,
+    train,
+)
 
 cli = typer.Typer(
     name="abbie-lens",
@@ -26,6 +37,7 @@ cli.command("models")(models.command)
 cli.command("inspect")(inspect.command)
 cli.command("diagnose")(diagnose.command)
 cli.command("collect")(collect.command)
+cli.command("dynamics")(dynamics.command)
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)
 cli.command("retrofit")(retrofit.command)

@@ -57,7 +57,7 @@ def command(
     with Console(stderr=True).status("loading the model") as status:
         loaded = abbie_lens.load(model, device=device, dtype=dtype)
         made = collect(
-            loaded, config, resume=resume, on_progress=lambda now: status.update(_told(now))
+            loaded, config, resume=resume, on_progress=lambda now: status.update(told_progress(now))
         )
     told = {
         "collection": str(made.folder),
@@ -73,12 +73,13 @@ def command(
     )
 
 
-def _told(now: CollectProgress) -> str:
+def told_progress(now: CollectProgress) -> str:
+    """How far it is, in a line."""
     parts = [f"{now.n_tokens:,} tokens", f"{now.tokens_per_second:,.0f} tokens/s"]
     if not math.isnan(now.share):
         parts.append(f"{now.share:.0%}")
     if not math.isnan(now.eta_seconds):
         parts.append(f"{now.eta_seconds:,.0f} s left")
-    if not math.isnan(now.bytes_forecast):
+    if now.bytes_forecast > 0:
         parts.append(f"{now.bytes_forecast / 2**20:,.0f} MiB in the end")
     return " · ".join(parts)
