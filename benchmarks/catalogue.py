@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import inference, shapes, training
+from benchmarks import collecting, inference, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
 from benchmarks.timing import Pairs
 
-TIME, SPEED = "ratio of times", "ratio of tokens/s"
+TIME, SPEED, MEMORY = "ratio of times", "ratio of tokens/s", "ratio of peak memory"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ _CPU = (
     Benchmark("resid_capture_vs_bridge", 0.72, "lower", TIME, inference.resid_capture_vs_bridge),
     Benchmark("full_capture_vs_bridge", 0.90, "lower", TIME, inference.full_capture_vs_bridge),
     Benchmark("training_vs_plain", 0.97, "higher", SPEED, training.training_vs_plain),
+    Benchmark("collect_throughput", 0.85, "higher", SPEED, collecting.collect_throughput),
+)
+_MEMORY = (
+    Benchmark("collect_memory", 1.05, "lower", MEMORY, collecting.collect_memory, collecting.SMALL),
 )
 _GPU = tuple(replace(b, name=f"gpu_{b.name}", shape=shapes.GPU) for b in _CPU)
 _LOOPS = tuple(
@@ -63,7 +67,7 @@ _LOOPS = tuple(
     for name in FAMILIES
     if name != "std"
 )
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS)}
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_MEMORY, *_GPU, *_LOOPS)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
@@ -78,7 +82,7 @@ def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
     except UnavailableError as reason:
         return _row(benchmark, None, f"{what} Not measured: {reason}. {shape}.")
     ratios = timed.speed_ratios if benchmark.unit == SPEED else timed.time_ratios
-    detail = f"{what} {_spread(timed, ratios)} {shape}. {_machine(shape.device)}."
+    detail = f"{what} {_spread(timed, ratios, benchmark.unit)} {shape}. {_machine(shape.device)}."
     return _row(benchmark, round(float(np.median(ratios)), 4), detail)
 
 
@@ -118,10 +122,11 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _spread(timed: Pairs, ratios: np.ndarray) -> str:
+def _spread(timed: Pairs, ratios: np.ndarray, unit: str) -> str:
     low, high = np.percentile(ratios, [25, 75])
+    what, scale, size = ("peaks", 1.0, "MiB") if unit == MEMORY else ("times", 1e3, "ms")
+    ours, theirs = (scale * np.median(values) for values in (timed.ours, timed.theirs))
     return (
-        f"Median of {len(ratios)} pairs, quartiles {low:.3f} to {high:.3f}, "
-        f"range {ratios.min():.3f} to {ratios.max():.3f}; median times "
-        f"{1e3 * np.median(timed.ours):.1f} ms and {1e3 * np.median(timed.theirs):.1f} ms."
+        f"Median of {len(ratios)} pairs, quartiles {low:.3f} to {high:.3f}, range {ratios.min():.3f} "
+        f"to {ratios.max():.3f}; median {what} {ours:.1f} {size} and {theirs:.1f} {size}."
     )
