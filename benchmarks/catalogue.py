@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import diagnose, inference, memory, shapes, training
+from benchmarks import collecting, diagnose, inference, memory, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
@@ -48,7 +48,9 @@ _CPU = (
     Benchmark("resid_capture_vs_bridge", 0.72, "lower", TIME, inference.resid_capture_vs_bridge),
     Benchmark("full_capture_vs_bridge", 0.90, "lower", TIME, inference.full_capture_vs_bridge),
     Benchmark("training_vs_plain", 0.97, "higher", SPEED, training.training_vs_plain),
+    Benchmark("collect_throughput", 0.85, "higher", SPEED, collecting.collect_throughput),
     Benchmark("load_peak_memory", 1.25, "lower", BYTES, memory.load_peak, shapes.LOADED),
+    Benchmark("collect_memory", 1.05, "lower", BYTES, collecting.collect_memory, collecting.SMALL),
 )
 _GPU = tuple(replace(b, name=f"gpu_{b.name}", shape=shapes.GPU) for b in _CPU if b.unit != BYTES)
 _LOOPS = tuple(

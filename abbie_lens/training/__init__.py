@@ -1,7 +1,6 @@
 """Training looped models: data, a resumable trainer, held-out evaluation."""
 
 from .config import TrainConfig
-from .corpus import read_documents
 from .evaluate import Evaluation, block_sums, bootstrap_means, evaluate, windows
 from .progress import TrainProgress
 from .reevaluate import reevaluate
@@ -18,7 +17,6 @@ __all__ = [
     "bootstrap_means",
     "evaluate",
     "load_tokenizer",
-    "read_documents",
     "reevaluate",
     "tokenizer_hash",
     "train",

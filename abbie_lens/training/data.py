@@ -9,13 +9,13 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from abbie_lens import tasks
+from abbie_lens.corpus import read_documents
 from abbie_lens.errors import ConfigError, InputError
 from abbie_lens.files.load import find
 from abbie_lens.tasks.evaluate import TaskEvaluation, accuracy
 
 from .batches import Batches
 from .config import TrainConfig
-from .corpus import read_documents
 from .evaluate import Evaluation, OnWindows, evaluate
 from .tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer
 from .tokens import TokenFile, write_tokens

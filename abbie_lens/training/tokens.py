@@ -6,23 +6,19 @@ Every document begins with the separator (`<|endoftext|>`), so that text is alwa
 import dataclasses
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from abbie_lens.corpus import encode
 from abbie_lens.errors import InputError
 
 from .tokenizer import tokenizer_hash
 
 FORMAT = "abbie-lens-tokens-1"
-_PIECE = 1 << 16
-# Between these two characters no pre-token of the GPT-2 pattern lies, so a cut changes no token.
-_SAFE_CUT = re.compile(r"(?<=\S\n)(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,10 @@ def write_tokens(
         with open(partial, "wb") as out:
             for document in documents:
                 offsets.append(n_tokens)
-                for ids in _encode(document, tokenizer, separator):
-                    out.write(np.asarray(ids, dtype=dtype).tobytes())
+                out.write(np.array([separator], dtype=dtype).tobytes())
+                n_tokens += 1
+                for ids, _ in encode(document, tokenizer):
+                    out.write(ids.astype(dtype).tobytes())
                     n_tokens += len(ids)
                 if max_tokens is not None and n_tokens >= max_tokens:
                     break
@@ -129,31 +127,3 @@ def _separator(tokenizer: PreTrainedTokenizerFast) -> int:
         if token is not None:
             return tokenizer.get_vocab()[str(token)]
     raise InputError("tokenizer: it has neither a bos nor an eos token to separate documents")
-
-
-def _encode(
-    document: str, tokenizer: PreTrainedTokenizerFast, separator: int
-) -> Iterator[list[int]]:
-    yield [separator]
-    backend = tokenizer.backend_tokenizer
-    # A document that spells out a special token means the characters, not a document's end.
-    before, backend.encode_special_tokens = backend.encode_special_tokens, True
-    try:
-        remaining = _pieces(document)
-        while pieces := list(islice(remaining, 64)):
-            for encoding in backend.encode_batch(pieces, add_special_tokens=False):
-                yield encoding.ids
-    finally:
-        backend.encode_special_tokens = before
-
-
-def _pieces(document: str) -> Iterator[str]:
-    """Cut a long document at paragraph ends: encoding holds far more memory than its ids."""
-    start = 0
-    while len(document) - start > _PIECE:
-        cut = _SAFE_CUT.search(document, start + _PIECE)
-        if cut is None:
-            break
-        yield document[start : cut.start()]
-        start = cut.start()
-    yield document[start:]

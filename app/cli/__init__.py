@@ -1,5 +1,4 @@
-"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | train | eval | retrofit | reproduce | app`.
-
+"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | collect | dynamics | train | eval | retrofit | reproduce | app`.
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
 """
@@ -13,8 +12,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from app.cli import (
+    collect,
     convert,
     diagnose,
+    dynamics,
     eval,
     fetch,
     inspect,
@@ -40,6 +41,8 @@ cli.command("convert")(convert.command)
 cli.command("inspect")(inspect.command)
 cli.command("split")(split.command)
 cli.command("diagnose")(diagnose.command)
+cli.command("collect")(collect.command)
+cli.command("dynamics")(dynamics.command)
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)
 cli.command("retrofit")(retrofit.command)

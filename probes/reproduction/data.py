@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from abbie_lens import paths, zoo
+from abbie_lens.corpus import read_documents
 from abbie_lens.errors import InputError
 from abbie_lens.training import (
     TokenFile,
     load_tokenizer,
-    read_documents,
     tokenizer_hash,
     train_tokenizer,
     windows,

@@ -4,15 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from abbie_lens.errors import InputError
 from abbie_lens.training import (
     TokenFile,
     load_tokenizer,
     tokenizer_hash,
-    tokens,
     train_tokenizer,
     write_tokens,
 )
@@ -57,21 +54,6 @@ def test_documents_come_back_from_the_file(tokenizer, tmp_path):
     assert np.flatnonzero(opened.tokens == 0).tolist() == opened.documents.tolist()
     pieces = np.split(opened.tokens, opened.documents[1:])
     assert [tokenizer.decode(piece[1:]) for piece in pieces] == documents
-
-
-@given(text=st.text(alphabet="ab ,.'s\n\t", max_size=60))
-def test_cutting_a_long_document_changes_no_token(tokenizer, text):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "_PIECE", 4)
-        pieces = list(tokens._pieces(text))
-        ids = [i for chunk in tokens._encode(text, tokenizer, 0) for i in chunk]
-    assert "".join(pieces) == text
-    assert ids == [0, *tokenizer.encode(text)]
-
-
-def test_a_long_document_is_cut():
-    text = "0123456789\n" * (tokens._PIECE // 5)
-    assert max(map(len, tokens._pieces(text))) <= tokens._PIECE + 11
 
 
 def test_nothing_is_left_of_a_failed_write(tokenizer, tmp_path):

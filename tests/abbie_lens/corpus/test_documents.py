@@ -6,9 +6,9 @@ import lzma
 
 import pytest
 
+from abbie_lens.corpus import documents as corpus_module
+from abbie_lens.corpus import read_documents
 from abbie_lens.errors import InputError
-from abbie_lens.training import corpus as corpus_module
-from abbie_lens.training import read_documents
 
 
 def test_form_feeds_separate_documents_across_read_boundaries(tmp_path, monkeypatch):

@@ -1,0 +1,89 @@
+"""Folding a stretch: every variant's values of its tokens, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from abbie_lens.collecting.choice import token_draws
+from abbie_lens.corpus import Window, batches, padded
+from abbie_lens.errors import InputError
+from probes.aggregation.config import AggregateConfig
+from probes.aggregation.part import Part
+from probes.result import Result
+from probes.text_labels import UNDEFINED, get_label
+
+Analyse = Callable[..., Result]
+"""analyse(model, tokens, n_iters, attention_mask=...) -> a result with `per_token()`."""
+
+
+class Fold:
+    """Turns windows into a Part."""
+
+    def __init__(
+        self,
+        variants: dict[str, Any],
+        config: AggregateConfig,
+        analyse: Analyse,
+        window: int,
+    ) -> None:
+        self.variants, self.config, self.analyse = variants, config, analyse
+        self.model = variants["trained"]
+        self.label = get_label(config.label)
+        self.budget = config.batch_size * window
+
+    def __call__(self, windows: Sequence[Window]) -> tuple[Part, dict[str, int]]:
+        """The part, and rows by metric: its columns are those, side by side."""
+        first = np.cumsum([0, *map(len, windows)])
+        values: np.ndarray | None = None
+        rows: dict[str, int] = {}
+        for numbers in batches(windows, self.budget):
+            chosen = [windows[n] for n in numbers]
+            to = np.concatenate([np.arange(first[n], first[n + 1]) for n in numbers])
+            for v, (name, model) in enumerate(self.variants.items()):
+                found, rows = self._values(name, model, chosen)
+                if values is None:
+                    values = np.full((first[-1], len(self.variants), found.shape[1]), np.nan)
+                values[to, v] = found
+        assert values is not None
+        part = Part.of(
+            values,
+            np.concatenate([self._classes(window) for window in windows]),
+            np.repeat([w.document for w in windows], [len(w) for w in windows]),
+            np.concatenate([token_draws(w, self.config.seed) for w in windows]),
+            len(self.label.classes) + 1,
+            self.config.sample,
+        )
+        return part, rows
+
+    def _values(
+        self, name: str, model: Any, windows: Sequence[Window]
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """[token, column] of the windows' tokens, one after the other."""
+        tokens, mask, start = padded(windows, self.model.tokenizer)
+        if name == "shuffled":
+            for row, window in zip(tokens, windows, strict=True):
+                generator = np.random.default_rng([self.config.seed, window.document, window.first])
+                order = torch.from_numpy(generator.permutation(len(window)))
+                row[start : start + len(window)] = torch.from_numpy(window.ids)[order]
+        result = self.analyse(
+            model,
+            tokens.to(self.model.device),
+            self.config.n_iters,
+            attention_mask=None if mask is None else mask.to(self.model.device),
+        )
+        per_token = getattr(result, "per_token", None)
+        if per_token is None:
+            raise InputError(f"analyse: a {type(result).__name__} has no values by token.")
+        found = per_token()
+        stacked = np.concatenate([np.asarray(x, np.float64) for x in found.values()])
+        pieces = [stacked[:, row, start : start + len(w)] for row, w in enumerate(windows)]
+        return np.concatenate(pieces, axis=1).T, {metric: len(x) for metric, x in found.items()}
+
+    def _classes(self, window: Window) -> np.ndarray:
+        """[pos] class of each token; the one after the last for tokens without a class."""
+        classes = self.label(self.model.to_str_tokens(window.ids.tolist()))
+        return np.where(classes == UNDEFINED, len(self.label.classes), classes)

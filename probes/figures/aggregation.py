@@ -1,0 +1,127 @@
+"""An analysis over a corpus as small multiples: every metric against the iteration, by variant or by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from abbie_lens.errors import InputError
+from probes.figures import labels, style
+from probes.figures.bands import add_band
+from probes.figures.room import give_room
+
+if TYPE_CHECKING:
+    from probes.aggregation import CorpusAnalysis
+
+_NAMES = {"trained": "trained", "random": "random weights", "shuffled": "shuffled text"}
+_ROLES: dict[str, Literal["trained", "control", "shuffled"]] = {
+    "trained": "trained", "random": "control", "shuffled": "shuffled",
+}  # fmt: skip
+_COLUMNS, _PANEL_PX = 3, 170
+
+
+def draw(
+    result: CorpusAnalysis,
+    *,
+    theme: style.Theme,
+    metrics: Sequence[str] | None = None,
+    by: str = "variant",
+    log: bool = True,
+) -> go.Figure:
+    """One panel a metric; by default those with more than one iteration. Errors: InputError for an unknown metric or `by`.
+
+    `by="variant"`: mean with its interval, and the 10-90 % band of the trained model's tokens; `by="class"`: means
+    of the trained model's tokens by class.
+    """
+    if by not in ("variant", "class"):
+        raise InputError(f"by={by!r}: expected 'variant' or 'class'.")
+    curves = [m for m, mean in result.mean.items() if mean.shape[-1] > 1]
+    chosen = [result.require(m) for m in metrics] if metrics else curves or list(result.mean)
+    cols = min(_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // cols)
+    fig = style.new_figure(
+        f"{labels.escape(result.analysis)} over a corpus",
+        f"{labels.escape(result.model.name)} · r = {result.n_iters} · {result.n_tokens:,} tokens of "
+        f"{result.n_documents:,} documents",
+        theme=theme,
+        rows=rows,
+        cols=cols,
+        panels=[metric.replace("_", " ") for metric in chosen],
+        horizontal_spacing=0.085,
+        vertical_spacing=min(0.26, 0.5 / rows),
+    )
+    for i, metric in enumerate(chosen):
+        cell = {"row": i // cols + 1, "col": i % cols + 1}
+        lines = _variants(result, metric) if by == "variant" else _classes(result, metric)
+        positive = log and all(np.nanmin(line["y"], initial=np.inf) > 0 for line in lines)
+        for j, line in enumerate(lines):
+            _line(fig, line, j, by, i == 0, theme, cell)
+        style.iteration_axis(fig, max(len(line["y"]) for line in lines), "x", max_ticks=6, **cell)
+        if positive:
+            fig.update_yaxes(type="log", nticks=5, exponentformat="power", **cell)
+        fig.update_yaxes(tickfont_size=11, **cell)
+    said = "Means over tokens. "
+    if by == "variant":
+        said += "Thin band: 95 % interval by bootstrap over documents; wide band: 10–90 % of the trained model's tokens."
+    style.caption(fig, said, below=50)
+    many = len(result.classes) > 4 and by == "class"
+    return give_room(
+        fig, _PANEL_PX * rows + 60 * (rows - 1), legend_lines=1 + many, panel_titles=True
+    )
+
+
+def _variants(result: CorpusAnalysis, metric: str) -> list[dict[str, Any]]:
+    lines = []
+    for v, variant in enumerate(result.variants):
+        line = {
+            "name": _NAMES[variant],
+            "role": _ROLES[variant],
+            "y": result.mean[metric][v, 0],
+            "low": result.low[metric][v],
+            "high": result.high[metric][v],
+        }
+        if variant == "trained":
+            line["q"] = result.quantile[metric][[0, 2], v, 0]
+        lines.append(line)
+    return lines
+
+
+def _classes(result: CorpusAnalysis, metric: str) -> list[dict[str, Any]]:
+    there = result.count[metric][0].max(-1) > 0
+    return [
+        {"name": name, "y": result.mean[metric][0, c]}
+        for c, name in enumerate(result.classes)
+        if c > 0 and there[c]
+    ]
+
+
+def _line(
+    fig: go.Figure,
+    line: dict[str, Any],
+    number: int,
+    by: str,
+    legend: bool,
+    theme: style.Theme,
+    cell: dict[str, int],
+) -> None:
+    look = style.role(line["role"], theme) if by == "variant" else style.series(number, theme)
+    k = np.arange(len(line["y"]))
+    if "q" in line:
+        add_band(fig, k, *line["q"], look["color"], alpha=0.12, **cell)
+    if "low" in line:
+        add_band(fig, k, line["low"], line["high"], look["color"], alpha=0.35, **cell)
+    fig.add_scatter(
+        x=k,
+        y=line["y"],
+        name=line["name"],
+        legendgroup=line["name"],
+        showlegend=legend,
+        mode="lines+markers",
+        line={"color": look["color"], "dash": look["dash"], "width": 2},
+        marker={"symbol": look["symbol"], "size": 5 if len(k) <= 33 else 3},
+        hovertemplate=f"<b>{line['name']}</b><br>k = %{{x}}<br>%{{y:.3g}}<extra></extra>",
+        **cell,
+    )
