@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -93,7 +93,8 @@ def padded(
     bos = tokenizer.bos_token_id
     start = int(bos is not None)
     width = max(map(len, windows)) + start
-    tokens = torch.full((len(windows), width), tokenizer.pad_token_id or 0)
+    pad: Any = tokenizer.pad_token_id or 0
+    tokens = torch.full((len(windows), width), pad)
     mask = torch.zeros_like(tokens)
     for row, window in enumerate(windows):
         if bos is not None:

@@ -61,7 +61,7 @@ def fetch(
 def cached(repo_id: str) -> Path | None:
     """Folder of the repository's files in the local hub cache; None where it was not fetched. Asks no network."""
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=FETCHED, local_files_only=True))
+        return Path(snapshot_download(repo_id, allow_patterns=list(FETCHED), local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError):
         return None
 

@@ -115,7 +115,7 @@ class CorpusAnalysis(Result):
         """result.npz, which `read` reads, and table.parquet."""
         arrays, meta = self.to_arrays()
         with open(folder / "result.npz", "wb") as file:
-            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+            np.savez(file, **{**arrays, "meta": np.array(json.dumps(meta))})  # type: ignore[arg-type]
         self.save(folder / "table.parquet", overwrite=True)
 
 

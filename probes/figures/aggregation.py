@@ -54,7 +54,7 @@ def draw(
         vertical_spacing=min(0.26, 0.5 / rows),
     )
     for i, metric in enumerate(chosen):
-        cell = {"row": i // cols + 1, "col": i % cols + 1}
+        cell: dict[str, Any] = {"row": i // cols + 1, "col": i % cols + 1}
         lines = _variants(result, metric) if by == "variant" else _classes(result, metric)
         positive = log and all(np.nanmin(line["y"], initial=np.inf) > 0 for line in lines)
         for j, line in enumerate(lines):
@@ -105,12 +105,13 @@ def _line(
     by: str,
     legend: bool,
     theme: style.Theme,
-    cell: dict[str, int],
+    cell: dict[str, Any],
 ) -> None:
     look = style.role(line["role"], theme) if by == "variant" else style.series(number, theme)
     k = np.arange(len(line["y"]))
     if "q" in line:
-        add_band(fig, k, *line["q"], look["color"], alpha=0.12, **cell)
+        low, high = line["q"]
+        add_band(fig, k, low, high, look["color"], alpha=0.12, **cell)
     if "low" in line:
         add_band(fig, k, line["low"], line["high"], look["color"], alpha=0.35, **cell)
     fig.add_scatter(

@@ -61,5 +61,5 @@ class LlamaFormat(Format):
             "model.norm.weight": rows("ln_final.weight"),
         }
         for b in range(cfg.n_body_blocks):
-            ours |= llama_layer(f"model.layers.{b}", f"body.{b}", NORMS)
+            ours |= llama_layer(cfg, f"model.layers.{b}", f"body.{b}", NORMS)
         return ours
