@@ -20,6 +20,7 @@ from probes.inputs import Inputs, prepare
 from probes.limits import find_limit
 from probes.result import Result
 from probes.tidy import tidy
+from probes.twins import fresh_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,15 +200,8 @@ def fixed_point(
     settings = vars(verdicts.Thresholds(**chosen))
     beside = None
     if control:
-        beside = _run(_control(model, seed), inputs, denominator, limit_times, settings, None)
+        beside = _run(fresh_weights(model, seed), inputs, denominator, limit_times, settings, None)
     return _run(model, inputs, denominator, limit_times, settings, beside)
-
-
-def _control(model: Any, seed: int) -> Any:
-    """Fresh weights; of the next seed if `model` itself is untrained and was made from this one."""
-    fresh = model.randomized(seed)
-    same = fresh.info().weight_hash == model.info().weight_hash
-    return model.randomized(seed + 1) if same else fresh
 
 
 def _run(

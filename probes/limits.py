@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from abbie_lens.errors import AbbieLensError
 from probes import numerics
 from probes.inputs import Inputs
 from probes.running import scaled_readout, states
+from probes.twins import twin
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,12 @@ def find_limit(model: Any, inputs: Inputs, times: int) -> Limit:
     depth = times * inputs.n_iters
     half = torch.finfo(model.dtype).bits < 32
     try:
-        limit = _end(_twin(model, torch.float32) if half else model, inputs, depth)
+        limit = _end(twin(model, torch.float32) if half else model, inputs, depth)
         if limit.reason and model.dtype != torch.float64:
-            limit = _end(_twin(model, torch.float64), inputs, depth)
+            limit = _end(twin(model, torch.float64), inputs, depth)
     except (AbbieLensError, torch.OutOfMemoryError, MemoryError) as error:
         return _nothing(inputs, f"no run of {depth} iterations: {error}")
     return limit
-
-
-def _twin(model: Any, dtype: torch.dtype) -> Any:
-    """`model` in another dtype, on the CPU where the device has no float64; shares the tokenizer."""
-    tokenizer = getattr(model, "tokenizer", None)
-    with getattr(model, "lock", None) or nullcontext():
-        twin = copy.deepcopy(model, {id(tokenizer): tokenizer})
-    if dtype == torch.float64 and model.device.type == "mps":
-        twin = twin.to("cpu")
-    return twin.to(dtype)
 
 
 def _end(model: Any, inputs: Inputs, depth: int) -> Limit:
