@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from abbie_lens.errors import InputError
 from probes.dynamics.frozen import OthersFrozen
+from probes.dynamics.restarts import restarted
 
 Map = Literal["step", "direction"]
 MAPS: tuple[Map, ...] = ("step", "direction")
@@ -33,13 +34,7 @@ AGREEMENT = 1e-6
 
 def step_map(model: Any, state: Any) -> Callable[[Tensor], Tensor]:
     """h [batch, pos, d] -> the next h, for the context of `state`."""
-    loop = getattr(getattr(model, "cfg", None), "loop", None)
-
-    def f(h: Tensor) -> Tensor:
-        at = state.replace(h=h) if loop is None else loop.restart(model, state, h)
-        return model.step(at).h
-
-    return f
+    return lambda h: model.step(restarted(model, state, h)).h
 
 
 def unit(x: Tensor) -> Tensor:
