@@ -37,6 +37,17 @@ def step_map(model: Any, state: Any) -> Callable[[Tensor], Tensor]:
     return lambda h: model.step(restarted(model, state, h)).h
 
 
+def map_at(model: Any, state: Any, of: Map) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The map `of` at the context of `state`, and its point there: h_k, or u(h_k), [batch, pos, d]. Errors: InputError."""
+    if of not in MAPS:
+        raise InputError(f"map={of!r}: expected one of {', '.join(MAPS)}.")
+    f, h = step_map(model, state), state.h.detach()
+    if of == "step":
+        return f, h
+    size = h.norm(dim=-1, keepdim=True)
+    return lambda x: unit(f(size * unit(x))), h / size
+
+
 def unit(x: Tensor) -> Tensor:
     """u(x) = x/‖x‖ over the last axis."""
     return x / x.norm(dim=-1, keepdim=True)
@@ -49,17 +60,9 @@ class StepJacobian:
     """
 
     def __init__(self, model: Any, state: Any, of: Map = "step") -> None:
-        if of not in MAPS:
-            raise InputError(f"map={of!r}: expected one of {', '.join(MAPS)}.")
         self._lock = getattr(model, "lock", None) or nullcontext()
-        f, h = step_map(model, state), state.h.detach()
-        self.point = h
-        """[batch, pos, d] where the map is differentiated: h_k, or u(h_k)."""
-        self._f = f
-        if of == "direction":
-            size = h.norm(dim=-1, keepdim=True)
-            self.point = h / size
-            self._f = lambda x: unit(f(size * unit(x)))
+        self._f, self.point = map_at(model, state, of)
+        """[batch, pos, d] where the map is differentiated."""
         self._in_one_pass: bool | None = None
         self._recorded: dict[bool, tuple[Tensor, Tensor]] = {}
 
