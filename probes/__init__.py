@@ -2,6 +2,10 @@
 
 from probes import bundle
 from probes.comparison import Comparison
+from probes.dynamics.basins import PathIndependence, path_independence
+from probes.dynamics.lyapunov import Lyapunov, lyapunov
+from probes.dynamics.solver import FixedPointSearch, find_fixed_points
+from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
@@ -20,22 +24,30 @@ __all__ = [
     "Comparison",
     "EvalScores",
     "FixedPoint",
+    "FixedPointSearch",
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
     "Lens",
     "LinearProbes",
+    "Lyapunov",
+    "PathIndependence",
     "Result",
+    "Spectrum",
     "Split",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
     "bundle",
     "eval_scores",
+    "find_fixed_points",
     "fixed_point",
     "halting",
     "lens",
     "linear",
+    "lyapunov",
+    "path_independence",
+    "spectrum",
     "split",
     "task_depth",
     "trajectories",

@@ -54,11 +54,11 @@ class OthersFrozen(TorchFunctionMode):
         if enable_gqa and query.shape[-3] != key.shape[-3]:
             n = query.shape[-3] // key.shape[-3]
             key, value = (x.repeat_interleave(n, dim=-3) for x in (key, value))
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
         others_key, others_value = key.detach(), value.detach()
-        scores = (query @ others_key.transpose(-1, -2)) * scale
+        scores = (query @ others_key.transpose(-1, -2)) * factor
         # A difference of 0 that carries the tangent of the own key.
-        own = (query.detach() * (key - others_key)).sum(-1) * scale
+        own = (query.detach() * (key - others_key)).sum(-1) * factor
         scores = scores + torch.diag_embed(own) + _bias(query, attn_mask, is_causal)
         pattern = scores.softmax(-1)
         itself = pattern.detach().diagonal(dim1=-2, dim2=-1)[..., None]

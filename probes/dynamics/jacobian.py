@@ -41,7 +41,8 @@ def map_at(model: Any, state: Any, of: Map) -> tuple[Callable[[Tensor], Tensor],
     """The map `of` at the context of `state`, and its point there: h_k, or u(h_k), [batch, pos, d]. Errors: InputError."""
     if of not in MAPS:
         raise InputError(f"map={of!r}: expected one of {', '.join(MAPS)}.")
-    f, h = step_map(model, state), state.h.detach()
+    # A drawn h_0 is one tensor for the whole batch.
+    f, h = step_map(model, state), state.h.detach().contiguous()
     if of == "step":
         return f, h
     size = h.norm(dim=-1, keepdim=True)

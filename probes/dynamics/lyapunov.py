@@ -147,7 +147,7 @@ def _run(
         good[k] = usable(state) & (good[k - 1] if k else True)
         if k == r or not (good[k] & inputs.valid).any():
             continue
-        if tokens is None:
+        if tokens is None or whole is None or real is None:
             real = torch.as_tensor(inputs.valid, device=h.device)[..., None].to(h)
             tokens = _first(drawn(seed, n, h))
             whole = _first((drawn(seed, n, h) * real).flatten(2)).view(-1, *h.shape)
