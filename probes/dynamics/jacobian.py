@@ -121,7 +121,10 @@ class StepJacobian:
         if y.grad_fn is None:
             return torch.zeros_like(w)
         with self._lock:
-            rows = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in w]
+            rows = [
+                torch.autograd.grad(y, x, one, retain_graph=True, materialize_grads=True)[0]
+                for one in w
+            ]
         return torch.stack(rows)
 
     def _record(self, frozen: bool) -> tuple[Tensor, Tensor]:

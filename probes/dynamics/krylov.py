@@ -75,7 +75,8 @@ def ritz(matrix: Tensor, rest: Tensor, products: int) -> Ritz:
     values, vectors = torch.linalg.eig(safe)
     condition = _condition(vectors)
     residual = (rest.to(vectors.dtype) @ vectors).norm(dim=-2) if rest.shape[-2] else 0.0
-    rounding = torch.finfo(matrix.dtype).eps * torch.linalg.matrix_norm(safe)[..., None]
+    rounding = torch.finfo(matrix.dtype).eps * matrix.shape[-1]
+    rounding = rounding * torch.linalg.matrix_norm(safe)[..., None]
     one = condition * (residual + rounding)
     apart = (values[..., :, None] - values[..., None, :]).abs()
     near = (apart <= 10 * one[..., None]).sum(-1)

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lyapunov(Result):
-    """Finite-time exponents in nats an iteration, largest first; undefined values are NaN."""
+    """Finite-time exponents in nats an iteration, largest first; −inf where the derivative is 0. Undefined is NaN."""
 
     title: ClassVar[str] = "Finite-time Lyapunov exponents"
     formula: ClassVar[str] = (
-        "Q_{k+1} R_{k+1} = J_k Q_k,  λ_i = mean of log |R_ii| over the counted iterations; J_k one token's "
-        "∂h_{k+1,t}/∂h_{k,t}, or the whole sequence's; finite-time: of this run, not a limit"
+        "Qₖ₊₁ Rₖ₊₁ = Jₖ Qₖ,  λᵢ = mean of log |Rᵢᵢ| over the counted iterations; Jₖ one token's "
+        "∂hₖ₊₁,ₜ/∂hₖ,ₜ, or the whole sequence's; finite-time: of this run, not a limit"
     )
 
     valid: np.ndarray
@@ -196,7 +196,8 @@ def _means(growth: np.ndarray, transient: int) -> tuple[np.ndarray, np.ndarray]:
     halves = np.stack([_mean(counted[:middle]), _mean(counted[middle:])])
     mean = _mean(counted)
     order = np.argsort(-np.where(np.isnan(mean), -np.inf, mean), -1, kind="stable")
-    error = np.abs(halves[1] - halves[0])
+    with np.errstate(invalid="ignore"):  # both −inf: the derivative is 0
+        error = np.abs(halves[1] - halves[0])
     return np.take_along_axis(mean, order, -1), np.take_along_axis(error, order, -1)
 
 

@@ -36,8 +36,8 @@ class FixedPointSearch(Result):
 
     title: ClassVar[str] = "Fixed points of one iteration"
     formula: ClassVar[str] = (
-        "x = g(x), g the step at the context of the last iteration (or x ↦ u(step(‖h_k‖ u(x)))); residual: largest over "
-        "tokens of ‖g(x) − x‖ / max(‖g(x)‖, ‖h_k‖); attracts: ρ of ∂g_t/∂x_t below 1 in every token"
+        "x = g(x), g the step at the context of the last iteration (or x ↦ u(step(‖hₖ‖ u(x)))); residual: largest over "
+        "tokens of ‖g(x) − x‖ / max(‖g(x)‖, ‖hₖ‖); attracts: ρ of ∂gₜ/∂xₜ below 1 in every token"
     )
 
     valid: np.ndarray

@@ -40,8 +40,8 @@ class Spectrum(Result):
 
     title: ClassVar[str] = "Local contraction and spectral radius"
     formula: ClassVar[str] = (
-        "c_k = ‖h_{k+1} − h_k‖ / ‖h_k − h_{k−1}‖, of h or of u(h); ρ = max |λ|, λ the eigenvalues of "
-        "∂h_{k+1,t}/∂h_{k,t} of one token t, other positions frozen; direction: of x ↦ u(step(‖h_k‖ u(x)))"
+        "cₖ = ‖hₖ₊₁ − hₖ‖ / ‖hₖ − hₖ₋₁‖, of h or of u(h); ρ = max |λ|, λ the eigenvalues of "
+        "∂hₖ₊₁,ₜ/∂hₖ,ₜ of one token t, other positions frozen; direction: of x ↦ u(step(‖hₖ‖ u(x)))"
     )
 
     valid: np.ndarray

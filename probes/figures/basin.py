@@ -21,11 +21,10 @@ _WORDS = {"trained": "trained weights", "control": "random weights"}
 def draw(result: PathIndependence, *, theme: style.Theme) -> go.Figure:
     """Median and 10–90% over tokens of ‖u(h′) − u(h*)‖ against the size of the push."""
     sides = [("control", result.control), ("trained", result)]
-    summary = " | ".join(
-        f"{_WORDS[role]}: {_numbers(one)}" for role, one in reversed(sides) if one is not None
-    )
     fig = style.new_figure(
-        result.title, f"{style.subtitle(result, None)}<br>{summary}", theme=theme
+        result.title,
+        f"{style.subtitle(result, None)}<br>{_WORDS['trained']}: {_numbers(result)}",
+        theme=theme,
     )
     for role, one in sides:
         if one is not None:
@@ -49,9 +48,10 @@ def draw(result: PathIndependence, *, theme: style.Theme) -> go.Figure:
         if len(still)
         else ""
     )
+    random = f" With random weights: {_numbers(result.control)}." if result.control else ""
     style.caption(
         fig,
-        f"{result.formula}. Band: 10–90% of tokens. Dotted: the tolerance.{end}{reasons}",
+        f"{result.formula}. Band: 10–90% of tokens. Dotted: the tolerance.{end}{reasons}{random}",
         below=52,
     )
     return give_room(fig, _PLOT_PX, legend_lines=1)

@@ -16,7 +16,7 @@ _ROW_PX, _MOST = 28, 30
 _HEADS = {
     "weights": "weights",
     "batch": "sequence",
-    "stability": "it",
+    "stability": "stability",
     "radius": "ρ, largest",
     "residual": "residual",
     "from_plain": "to plain's end",
