@@ -3,9 +3,13 @@
 from probes import bundle
 from probes.comparison import Comparison
 from probes.dynamics.attention import Attention, attention
+from probes.dynamics.basins import PathIndependence, path_independence
+from probes.dynamics.lyapunov import Lyapunov, lyapunov
 from probes.dynamics.orbits import Orbits, orbits
 from probes.dynamics.per_block import PerBlock, per_block
 from probes.dynamics.similarity import Similarity, similarity
+from probes.dynamics.solver import FixedPointSearch, find_fixed_points
+from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
@@ -26,15 +30,19 @@ __all__ = [
     "Comparison",
     "EvalScores",
     "FixedPoint",
+    "FixedPointSearch",
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
     "Lens",
     "LinearProbes",
+    "Lyapunov",
     "Orbits",
+    "PathIndependence",
     "PerBlock",
     "Result",
     "Similarity",
+    "Spectrum",
     "Split",
     "TaskDepth",
     "TaskExits",
@@ -43,13 +51,17 @@ __all__ = [
     "attention",
     "bundle",
     "eval_scores",
+    "find_fixed_points",
     "fixed_point",
     "halting",
     "lens",
     "linear",
+    "lyapunov",
     "orbits",
+    "path_independence",
     "per_block",
     "similarity",
+    "spectrum",
     "split",
     "task_depth",
     "trajectories",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from abbie_lens.errors import AbbieLensError
 from probes import numerics
 from probes.inputs import Inputs
 from probes.running import scaled_readout, states
+from probes.twins import twin
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,12 @@ def find_limit(
     depth, end = times * inputs.n_iters, end or _end
     half = torch.finfo(model.dtype).bits < 32
     try:
-        limit = end(_twin(model, torch.float32) if half else model, inputs, depth)
+        limit = end(twin(model, torch.float32) if half else model, inputs, depth)
         if limit.reason and model.dtype != torch.float64:
-            limit = end(_twin(model, torch.float64), inputs, depth)
+            limit = end(twin(model, torch.float64), inputs, depth)
     except (AbbieLensError, torch.OutOfMemoryError, MemoryError) as error:
         return nothing(inputs, f"no run of {depth} iterations: {error}")
     return limit
-
-
-def _twin(model: Any, dtype: torch.dtype) -> Any:
-    """`model` in another dtype, on the CPU where the device has no float64; shares the tokenizer."""
-    tokenizer = getattr(model, "tokenizer", None)
-    with getattr(model, "lock", None) or nullcontext():
-        twin = copy.deepcopy(model, {id(tokenizer): tokenizer})
-    if dtype == torch.float64 and model.device.type == "mps":
-        twin = twin.to("cpu")
-    return twin.to(dtype)
 
 
 def _end(model: Any, inputs: Inputs, depth: int) -> Limit:

@@ -60,6 +60,8 @@ class LoopFamily:
     """Tag in the config file and name of the preset."""
     draws_state: ClassVar[bool] = False
     """Whether h_0 is drawn at random, so that `initial_state=` and `seed=` mean something."""
+    reinjects: ClassVar[bool] = False
+    """Whether iterations after the first read the input again, so that a run restarted from another state keeps it."""
     unrolls: ClassVar[bool] = True
     """Whether r iterations are a plain transformer of N_h + r N_b + N_t blocks, however they are joined."""
     counts: ClassVar[str] = "applications of the Body"

@@ -32,6 +32,7 @@ class FLT(LT):
     """Attention injection: every block's queries come from the state."""
 
     family: ClassVar[str] = "flt"
+    reinjects: ClassVar[bool] = True
     unrolls: ClassVar[bool] = False
 
     def loop(self, model: HookedLoopedTransformer, state: State) -> Tensor:

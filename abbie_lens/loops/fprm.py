@@ -59,6 +59,7 @@ class FPRM(LoopFamily):
     """The Body's residual stream forgets at a learned rate, and the input comes back in every iteration."""
 
     family: ClassVar[str] = "fprm"
+    reinjects: ClassVar[bool] = True
     recipe: ClassVar[Mapping[str, Any]] = {"window": 2}
 
     start: str = "input"

@@ -65,6 +65,7 @@ class LTi(LT):
     """The raw embedding is added to the state before every loop but the first."""
 
     family: ClassVar[str] = "lt-i"
+    reinjects: ClassVar[bool] = True
 
     def loop(self, model: HookedLoopedTransformer, state: State) -> Tensor:
         """B(N(E + h_k)); the first loop reads x_0."""
@@ -77,6 +78,7 @@ class LTia(LT):
     """Every loop restarts at x_0; the state asks through the first block's queries."""
 
     family: ClassVar[str] = "lt-ia"
+    reinjects: ClassVar[bool] = True
     unrolls: ClassVar[bool] = False
 
     def loop(self, model: HookedLoopedTransformer, state: State) -> Tensor:

@@ -44,6 +44,7 @@ class Parcae(LoopFamily):
     """The Body reads a decayed state plus the injected input."""
 
     family: ClassVar[str] = "parcae"
+    reinjects: ClassVar[bool] = True
     draws_state: ClassVar[bool] = True
     recipe: ClassVar[Mapping[str, Any]] = {"depth": "poisson_per_sequence", "backprop_depth": 4}
 

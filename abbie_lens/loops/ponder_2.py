@@ -50,6 +50,7 @@ class Ponder2(LoopFamily):
     """The state is one thought a token, refined in parallel."""
 
     family: ClassVar[str] = "ponder-2"
+    reinjects: ClassVar[bool] = True
     unrolls: ClassVar[bool] = False
     counts: ClassVar[str] = "passes of the whole stack, the first over the tokens alone"
     recipe: ClassVar[Mapping[str, Any]] = {"depth": "uniform", "depth_spread": 1}

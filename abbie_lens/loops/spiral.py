@@ -55,6 +55,7 @@ class Spiral(LoopFamily):
     """Coarse loops first, each heard by later tokens only."""
 
     family: ClassVar[str] = "spiral"
+    reinjects: ClassVar[bool] = True
     unrolls: ClassVar[bool] = False
     counts: ClassVar[str] = "entries of the schedule, applications of the Body to chunks of tokens"
 

@@ -34,6 +34,7 @@ class ZeroPt(LoopFamily):
     """The Body reads a projection of the state beside the Head's output."""
 
     family: ClassVar[str] = "0pt"
+    reinjects: ClassVar[bool] = True
     draws_state: ClassVar[bool] = True
 
     norm: str = "carried"

@@ -1,1 +1,1 @@
-"""How the state moves from iteration to iteration, and what in the Body moves it."""
+"""Dynamics of the loop: what moves the state, its derivative, its fixed points, and what its end depends on."""

@@ -9,6 +9,13 @@ import torch
 from torch import nn
 
 
+class Moment(SimpleNamespace):
+    """A State of an iterated map."""
+
+    def replace(self, **changes):
+        return Moment(**(vars(self) | changes))
+
+
 class Iterated(nn.Module):
     """h_{k+1} = f(h_k, k) on d-dimensional states; token id i starts at row i of `start`."""
 
@@ -55,7 +62,7 @@ class Iterated(nn.Module):
         return self._state(self.f(state.h, state.k).to(self.dtype), state.k + 1)
 
     def _state(self, h, k):
-        return SimpleNamespace(h=h, z=self.read(h), k=k)
+        return Moment(h=h, z=self.read(h), k=k)
 
 
 @pytest.fixture(scope="session")

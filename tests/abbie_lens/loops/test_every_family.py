@@ -34,6 +34,20 @@ def test_later_tokens_leave_earlier_logits_bit_equal(tokens, name):
 
 
 @every_loop
+@torch.no_grad()
+def test_a_restart_forgets_the_input_unless_the_loop_reads_it_again(tokens, name):
+    """From another input's state a run ends where that input does, or, with injection, elsewhere."""
+    model = make(name).double()
+    loop, own, other = model.cfg.loop, tokens[:1], (tokens[:1] * 7 + 3) % 100
+    there = model.begin(other, 3)
+    moved = loop.restart(model, model.begin(own, 3), there.h)
+    for _ in range(3):
+        there, moved = model.step(there), model.step(moved)
+    off = (moved.h - there.h).norm() / there.h.norm()
+    assert off > 0.01 if loop.reinjects else off < 1e-12
+
+
+@every_loop
 @pytest.mark.parametrize("positions", ["rotary", "standard"])
 @torch.no_grad()
 def test_cached_logits_equal_uncached(name, positions):
