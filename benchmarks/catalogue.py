@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import inference, shapes, training
+from benchmarks import dynamics, inference, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
 from benchmarks.timing import Pairs
 
-TIME, SPEED = "ratio of times", "ratio of tokens/s"
+TIME, SPEED, COUNT = "ratio of times", "ratio of tokens/s", "ratio of Body applications"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,25 @@ _LOOPS = tuple(
     for name in FAMILIES
     if name != "std"
 )
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS)}
+_DYNAMICS = (
+    Benchmark(
+        "spectral_radius_vs_dense",
+        0.125,
+        "lower",
+        TIME,
+        dynamics.spectral_radius,
+        replace(shapes.CPU, batch=1, pos=64),
+    ),
+    Benchmark(
+        "anderson_vs_plain",
+        0.333,
+        "lower",
+        COUNT,
+        dynamics.anderson,
+        replace(shapes.CPU, batch=1, pos=64),
+    ),
+)
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
@@ -78,7 +96,7 @@ def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
     except UnavailableError as reason:
         return _row(benchmark, None, f"{what} Not measured: {reason}. {shape}.")
     ratios = timed.speed_ratios if benchmark.unit == SPEED else timed.time_ratios
-    detail = f"{what} {_spread(timed, ratios)} {shape}. {_machine(shape.device)}."
+    detail = f"{what} {_spread(timed, ratios, benchmark.unit)} {shape}. {_machine(shape.device)}."
     return _row(benchmark, round(float(np.median(ratios)), 4), detail)
 
 
@@ -118,10 +136,12 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _spread(timed: Pairs, ratios: np.ndarray) -> str:
+def _spread(timed: Pairs, ratios: np.ndarray, unit: str) -> str:
     low, high = np.percentile(ratios, [25, 75])
+    scale, of = (1, "counts") if unit == COUNT else (1e3, "times")
+    ms = "" if unit == COUNT else " ms"
     return (
         f"Median of {len(ratios)} pairs, quartiles {low:.3f} to {high:.3f}, "
-        f"range {ratios.min():.3f} to {ratios.max():.3f}; median times "
-        f"{1e3 * np.median(timed.ours):.1f} ms and {1e3 * np.median(timed.theirs):.1f} ms."
+        f"range {ratios.min():.3f} to {ratios.max():.3f}; median {of} "
+        f"{scale * np.median(timed.ours):.1f}{ms} and {scale * np.median(timed.theirs):.1f}{ms}."
     )
