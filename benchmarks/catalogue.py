@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import collecting, diagnose, inference, memory, shapes, training
+from benchmarks import collecting, diagnose, dynamics, inference, memory, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
 from benchmarks.timing import Once, Pairs
 
 TIME, SPEED, BYTES = "ratio of times", "ratio of tokens/s", "ratio of bytes"
+COUNT = "ratio of Body applications"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,25 @@ _PRETRAINED = (
     Benchmark("smollm2_diagnose", 60, "lower", "seconds", diagnose.smollm2_seconds, shapes.SMOLLM2),
     Benchmark("smollm2_diagnose_memory", 4, "lower", "GB", diagnose.smollm2_memory, shapes.SMOLLM2),
 )
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_CPU, *_GPU, *_LOOPS, *_PRETRAINED)}
+_DYNAMICS = (
+    Benchmark(
+        "spectral_radius_vs_dense",
+        0.125,
+        "lower",
+        TIME,
+        dynamics.spectral_radius,
+        replace(shapes.CPU, batch=1, pos=64),
+    ),
+    Benchmark(
+        "anderson_vs_plain",
+        0.333,
+        "lower",
+        COUNT,
+        dynamics.anderson,
+        replace(shapes.CPU, batch=1, pos=64),
+    ),
+)
+BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_PRETRAINED)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
@@ -130,10 +149,13 @@ def _processor() -> str:
 
 def _spread(timed: Pairs, ratios: np.ndarray, unit: str) -> str:
     low, high = np.percentile(ratios, [25, 75])
-    what, factor, symbol = ("sizes", 2**-20, "MiB") if unit == BYTES else ("times", 1e3, "ms")
+    what, factor, symbol = {
+        BYTES: ("sizes", 2**-20, " MiB"),
+        COUNT: ("counts", 1.0, ""),
+    }.get(unit, ("times", 1e3, " ms"))
     ours, theirs = (factor * np.median(each) for each in (timed.ours, timed.theirs))
     return (
         f"Median of {len(ratios)} pairs, quartiles {low:.3f} to {high:.3f}, "
         f"range {ratios.min():.3f} to {ratios.max():.3f}; median {what} "
-        f"{ours:.1f} {symbol} and {theirs:.1f} {symbol}."
+        f"{ours:.1f}{symbol} and {theirs:.1f}{symbol}."
     )

@@ -51,7 +51,10 @@ class Lyapunov(Result):
     exponents: np.ndarray
     """[batch, pos, m] means over the counted iterations."""
     error: np.ndarray
-    """[batch, pos, m] how far the means of the two halves of the counted iterations lie apart; NaN below two."""
+    """[batch, pos, m] how far the means of the two halves of the counted iterations lie apart; NaN below two.
+
+    Of a defective map growth nears its limit like 1/k, and the mean over the last half is about three times this off.
+    """
     sequence_exponents: np.ndarray
     """[batch, m] of the whole sequence."""
     sequence_error: np.ndarray

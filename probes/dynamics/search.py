@@ -18,6 +18,8 @@ from probes.dynamics.walk import Walk, drawn
 from probes.progress import Progress
 
 METHODS = ("plain", "damped", "anderson")
+FARTHEST = 1e6
+"""Lengths of h_k beyond which nothing is looked for."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def search(walk: Walk, of: Map, budget: Budget, counting: Progress) -> dict[str,
     for i, method in enumerate(METHODS):
         for j, start in enumerate(starts):
             with torch.no_grad():
-                done = solve(g, start, lambda x, y: far(x, y, y), **budget.of(method))
+                done = solve(g, start, far.residual, **budget.of(method))
             plain = done if plain is None else plain
             applications[i, j] = done.applications.cpu().numpy()
             for b in np.flatnonzero(applications[i, j] >= 0).tolist():
@@ -98,19 +100,20 @@ def search(walk: Walk, of: Map, budget: Budget, counting: Progress) -> dict[str,
 
 
 class _Distance:
-    """‖x − y‖ over the larger of ‖y‖ and `scale` [batch, pos], the largest over tokens."""
+    """‖x − y‖ in lengths of h_k, `scale` [batch, pos], the largest over tokens."""
 
     def __init__(self, scale: Tensor, real: Tensor) -> None:
         self.scale, self.real = torch.where(scale > 0, scale, torch.ones_like(scale)), real
 
-    def __call__(self, x: Tensor, y: Tensor, by: Tensor) -> Tensor:
-        """[batch]"""
-        ratio = (x - y).norm(dim=-1) / torch.maximum(by.norm(dim=-1), self.scale)
-        return torch.where(self.real, ratio, torch.zeros_like(ratio)).amax(-1)
+    def residual(self, x: Tensor, y: Tensor) -> Tensor:
+        """[batch] of y = g(x); infinite where y is too far out for it to be told from rounding."""
+        off = (x - y).norm(dim=-1) / self.scale
+        off = torch.where(y.norm(dim=-1) > FARTHEST * self.scale, float("inf"), off)
+        return torch.where(self.real, off, torch.zeros_like(off)).amax(-1)
 
     def row(self, b: int, x: Tensor, y: Tensor) -> Tensor:
         """The same of sequence b alone, x and y [pos, d]."""
-        ratio = (x - y).norm(dim=-1) / torch.maximum(y.norm(dim=-1), self.scale[b])
+        ratio = (x - y).norm(dim=-1) / self.scale[b]
         return ratio[self.real[b]].amax()
 
 

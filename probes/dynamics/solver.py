@@ -37,7 +37,7 @@ class FixedPointSearch(Result):
     title: ClassVar[str] = "Fixed points of one iteration"
     formula: ClassVar[str] = (
         "x = g(x), g the step at the context of the last iteration (or x ↦ u(step(‖hₖ‖ u(x)))); residual: largest over "
-        "tokens of ‖g(x) − x‖ / max(‖g(x)‖, ‖hₖ‖); attracts: ρ of ∂gₜ/∂xₜ below 1 in every token"
+        "tokens of ‖g(x) − x‖ / ‖hₖ‖; attracts: ρ of ∂gₜ/∂xₜ below 1 in every token"
     )
 
     valid: np.ndarray
@@ -59,7 +59,7 @@ class FixedPointSearch(Result):
     found: np.ndarray
     """[solution, method] number of starts that led there, by `METHODS`."""
     from_plain: np.ndarray
-    """[solution] relative distance, largest over tokens, to where plain iteration of the run's own start ended."""
+    """[solution] distance in lengths of h_k, largest over tokens, to where plain iteration of the run's own start ended."""
     applications: np.ndarray
     """[method, start, batch] Body applications until the residual was at most `tolerance`; −1 where it never was."""
     plain_residual: np.ndarray
@@ -135,7 +135,7 @@ def find_fixed_points(
 ) -> FixedPointSearch:
     """Fixed points of the last of r iterations, from the run's own h_0 and `n_starts` − 1 random states, in float64.
 
-    Random states are `sizes` in turn times as long as h_k. Solutions nearer than `same` (relative, largest over tokens)
+    Random states are `sizes` in turn times as long as h_k. Solutions nearer than `same` (in lengths of h_k, largest over tokens)
     are one. `limit` bounds the applications of one solve, `damping` is β of damped iteration, `memory` Anderson's.
     Errors: InputError for bad input, Cancelled. A map without a solution gives none.
     """

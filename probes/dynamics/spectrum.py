@@ -189,7 +189,9 @@ def _run(
         good[k] = usable(state) & (good[k - 1] if k else True)
         if before is not None:
             for name, values in lengths.items():
-                values[k - 1] = np.where(good[k], numerics.norm(now[name] - before[name]), np.nan)
+                with np.errstate(invalid="ignore"):  # infinity less infinity, which is not kept
+                    step = numerics.norm(now[name] - before[name])
+                values[k - 1] = np.where(good[k], step, np.nan)
             counting.step()
         before = now
         if k in settings.at:

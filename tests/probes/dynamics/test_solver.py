@@ -33,7 +33,7 @@ def test_a_contraction_has_its_one_point(iterated):
 
 def test_two_points_and_nothing_else(iterated):
     found = find_fixed_points(
-        iterated(two_points, NEAR), [0], 4, n_starts=24, sizes=(1.0, 3.0, 20.0), control=False
+        iterated(two_points, NEAR), [0], 1, n_starts=24, sizes=(1.0, 3.0, 20.0), control=False
     )
     order = np.argsort(found.points[:, 0, 0])
     np.testing.assert_allclose(found.points[order, 0], [[0, 0, 0], [1, 0, 0]], atol=1e-6)
@@ -61,28 +61,31 @@ def test_a_direction_may_rest_where_the_state_grows(iterated):
     assert len(attracting) == 2  # there and opposite
 
 
-def test_an_equilibrium_model_ends_where_scipys_root_finder_does():
-    model = make("0pt", initializer_range=0.1).double()
-    found = find_fixed_points(model, [[3, 4, 5]], 3, n_starts=3, control=False)
-    with torch.no_grad():
-        state = model.begin(torch.tensor([[3, 4, 5]]), 3)
-        for _ in range(2):
-            state = model.step(state)
+def test_an_equilibrium_model_ends_where_scipys_root_finder_does(iterated):
+    """h = tanh(W h + x), ‖W‖ < 1, with an input x for every position, as in deep equilibrium models."""
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(16, 16, generator=generator, dtype=torch.float64)
+    w, x = (
+        0.9 * w / torch.linalg.matrix_norm(w, 2),
+        torch.randn(3, 16, generator=generator, dtype=torch.float64),
+    )
+    model = iterated(lambda h, k: torch.tanh(h @ w.T + x), torch.zeros(3, 16))
+    found = find_fixed_points(model, [0, 1, 2], 3, n_starts=3, control=False)
 
-    def residual(x):
-        h = torch.as_tensor(x).view(1, 3, -1)
-        with torch.no_grad():
-            return (model.step(state.replace(h=h)).h - h).numpy().ravel()
+    def residual(h):
+        h = h.reshape(3, 16)
+        return (np.tanh(h @ w.numpy().T + x.numpy()) - h).ravel()
 
-    root = scipy.optimize.root(residual, state.h.numpy().ravel(), method="krylov", tol=1e-10)
+    root = scipy.optimize.root(residual, np.zeros(48), method="hybr", tol=1e-12)
     assert root.success and len(found.points) == 1
     np.testing.assert_allclose(found.points[0].ravel(), root.x, atol=1e-5)
+    assert found.stability.tolist() == ["attracts"]
 
 
 def test_padding_control_and_file(tiny_model):
     told = []
     found = find_fixed_points(
-        make("0pt", initializer_range=0.1), [[1, 2, 3], [4, 5, 0]], 3, n_starts=2, control_seed=4,
+        make("0pt", initializer_range=0.05), [[1, 2, 3], [4, 5, 0]], 3, n_starts=2, control_seed=4,
         attention_mask=[[1, 1, 1], [1, 1, 0]],
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
