@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli import loops
+from app.cli.loops import Rule, Start, Stop
+
 if TYPE_CHECKING:
     from abbie_lens.collecting import CollectProgress
 
@@ -33,6 +36,9 @@ def command(
     share: Annotated[float, typer.Option(help="Share of the tokens to keep.")] = 1.0,
     store: Annotated[str, typer.Option(help="Store float16, bfloat16 or float32.")] = "float16",
     seed: Annotated[int, typer.Option(help="Of the tokens kept and of a drawn state.")] = 0,
+    start: Start = None,
+    stop: Stop = None,
+    loop: Rule = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Run in float32, bfloat16, …  [as stored]")
@@ -47,7 +53,6 @@ def command(
     """Run a model over text and store sites by token and iteration; a killed run goes on with --resume."""
     from rich.console import Console
 
-    import abbie_lens
     from abbie_lens.collecting import CollectConfig, collect
 
     config = CollectConfig(
@@ -55,7 +60,7 @@ def command(
         shard_tokens, max_tokens, share, store, seed,
     )  # fmt: skip
     with Console(stderr=True).status("loading the model") as status:
-        loaded = abbie_lens.load(model, device=device, dtype=dtype)
+        loaded = loops.load(model, start, stop, loop, device=device, dtype=dtype)
         made = collect(
             loaded, config, resume=resume, on_progress=lambda now: status.update(told_progress(now))
         )

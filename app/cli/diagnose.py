@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.loops import Rule, Start, Stop
-from app.cli.memory import show
 
 
 def command(
@@ -60,9 +59,7 @@ def command(
     from probes import bundle
 
     with Console(stderr=True).status("loading the model") as status:
-        loaded = loops.load(
-            model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype, announce=show
-        )
+        loaded = loops.load(model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype)
         policies = [_policy(spec) for spec in rule] if rule else None
         results = exporting.results(
             loaded, prompt, n_iters, seed=seed, rules=policies,

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli import loops
+from app.cli.loops import Rule, Start, Stop
+
 
 def command(
     model: Annotated[str, typer.Argument(help="Bundled name, folder or hub id.")],
@@ -29,6 +32,9 @@ def command(
         bool, typer.Option("--controls/--no-controls", help="Random weights and shuffled text too.")
     ] = True,
     seed: Annotated[int, typer.Option(help="Of controls, sample and bootstrap.")] = 0,
+    start: Start = None,
+    stop: Stop = None,
+    loop: Rule = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
     resume: Annotated[
@@ -41,7 +47,6 @@ def command(
     """Fold an analysis over a text: means with intervals, quantiles and token classes, trained beside controls."""
     from rich.console import Console
 
-    import abbie_lens
     from app.cli.collect import told_progress
     from probes.aggregation import ANALYSES, AggregateConfig, aggregate
     from probes.aggregation.config import VARIANTS
@@ -53,7 +58,7 @@ def command(
         variants=VARIANTS if controls else ("trained",), seed=seed,
     )  # fmt: skip
     with Console(stderr=True).status("loading the model") as status:
-        loaded = abbie_lens.load(model, device=device, dtype=dtype)
+        loaded = loops.load(model, start, stop, loop, device=device, dtype=dtype)
         result = aggregate(
             loaded, config, ANALYSES[analysis], resume=resume,
             on_progress=lambda now: status.update(told_progress(now)),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.loops import Rule, Start, Stop
-from app.cli.memory import show
 
 if TYPE_CHECKING:
     from probes import EvalScores
@@ -87,7 +86,7 @@ def command(
     # Tasks may print; stdout is for the scores.
     console = Console(stderr=True)
     with console.status("loading the model") as status, redirect_stdout(sys.stderr):
-        loaded = loops.load(model, start, stop, loop, device=device, dtype=dtype, announce=show)
+        loaded = loops.load(model, start, stop, loop, device=device, dtype=dtype)
         status.update("loading the tasks")
         result = probes.eval_scores(
             loaded, names, depths, include_path=include_path, limit=limit, batch_size=batch_size,

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli import loops
+from app.cli.loops import Rule, Start, Stop
+
 if TYPE_CHECKING:
     from abbie_lens.files.inspect import Inspection
 
@@ -21,13 +24,9 @@ def command(
         int | None, typer.Option(help="Tokens of a run.  [the model's context]")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Precision to load in.  [the model's]")] = None,
-    start: Annotated[
-        int | None, typer.Option(help="Of a plain decoder: the first block of the loop.")
-    ] = None,
-    stop: Annotated[int | None, typer.Option(help="The block after the loop's last.")] = None,
-    rule: Annotated[
-        str, typer.Option(help="How it is looped: repeat, abbie-d, damped, anchored.")
-    ] = "repeat",
+    start: Start = None,
+    stop: Stop = None,
+    loop: Rule = None,
     device_map: Annotated[
         str | None, typer.Option(help="auto spreads the blocks over all devices, or a device.")
     ] = None,
@@ -38,15 +37,12 @@ def command(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Print a model's format, split, depth, gate, tokenizer, sites, and the memory that it needs."""
-    from abbie_lens import Loop
     from abbie_lens.files.inspect import inspect
     from abbie_lens.files.memory_plan import Where
 
-    if (start is None) != (stop is None):
-        raise typer.BadParameter("--start, --stop: give both, or neither.")
-    loop = None if start is None or stop is None else Loop(start, stop, rule)
     where = Where(device_map=device_map, offload_folder=offload_folder)
-    seen = inspect(model, n_iters=n_iters, n_ctx=n_ctx, dtype=dtype, loop=loop, where=where)
+    asked = loops.chosen(model, start, stop, loop)
+    seen = inspect(model, n_iters=n_iters, n_ctx=n_ctx, dtype=dtype, loop=asked, where=where)
     if json_output:
         typer.echo(json.dumps(_plain(seen)))
         return

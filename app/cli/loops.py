@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.memory import show
+
 if TYPE_CHECKING:
     from abbie_lens.bridged import Loop
 
@@ -21,11 +23,11 @@ Rule = Annotated[
 ]
 
 
-def load(name: str, start: int | None, stop: int | None, rule: str | None, **settings: Any) -> Any:
-    """The model called `name`, a plain decoder with the loop that the options ask for.
+def chosen(name: str, start: int | None, stop: int | None, rule: str | None) -> Loop | None:
+    """The loop that the options ask for; None without a window.
 
-    Errors: typer.BadParameter for half a window, a rule without one, or a loop that does not fit; else as
-    `abbie_lens.load`.
+    Errors: typer.BadParameter for half a window, a rule without one, a loop that does not fit, or a plain decoder that
+    only a loop can open.
     """
     if (start is None) != (stop is None):
         given, missing = ("--start", "--stop") if stop is None else ("--stop", "--start")
@@ -34,13 +36,21 @@ def load(name: str, start: int | None, stop: int | None, rule: str | None, **set
         )
     if rule is not None and start is None:
         raise typer.BadParameter("give the window too: --start and --stop", param_hint="'--loop'")
-
-    import abbie_lens
-
     if start is None or stop is None:
         _refuse_bare(name)
-        return abbie_lens.load(name, **settings)
-    return abbie_lens.load(name, loop=_fitted(name, start, stop, rule), **settings)
+        return None
+    return _fitted(name, start, stop, rule)
+
+
+def load(name: str, start: int | None, stop: int | None, rule: str | None, **settings: Any) -> Any:
+    """The model called `name`, a plain decoder with the loop that the options ask for; its memory plan goes to stderr.
+
+    Errors: as `chosen` and `abbie_lens.load`.
+    """
+    import abbie_lens
+
+    loop = chosen(name, start, stop, rule)
+    return abbie_lens.load(name, loop=loop, announce=show, **settings)
 
 
 def _fitted(name: str, start: int, stop: int, rule: str | None) -> Loop:
