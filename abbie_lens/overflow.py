@@ -28,7 +28,10 @@ def forecast(step: Tensor, k: int, growth: float, dtype: torch.dtype) -> float:
     largest = float(step.abs().max())
     if not largest > 0:
         return math.inf
-    left = math.log(torch.finfo(dtype).max / largest, growth) if math.isfinite(largest) else 0.0
+    if not math.isfinite(largest):
+        return k
+    # of each: their quotient is beyond the range where the step is small
+    left = math.log(torch.finfo(dtype).max, growth) - math.log(largest, growth)
     return max(k, k + math.floor(left))
 
 

@@ -18,7 +18,7 @@ from abbie_lens.bridged.config import BridgedConfig, describe
 from abbie_lens.bridged.loop import Loop
 from abbie_lens.bridged.names import canonical
 from abbie_lens.bridged.source import bridge, first_line, read_config
-from abbie_lens.errors import InputError
+from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.hooks.capture import record
 
 STATES = ("loop.hook_state", "loop.hook_readout")
@@ -61,7 +61,17 @@ def imagine(
 
     config = read_config(folder)
     precision = getattr(torch, dtype) if dtype else getattr(config, "dtype", None) or torch.float32
-    fresh = lambda: AutoModelForCausalLM.from_config(config, dtype=precision).eval()  # noqa: E731
+
+    def fresh() -> Any:
+        try:
+            return AutoModelForCausalLM.from_config(config, dtype=precision).eval()
+        except (
+            Exception
+        ) as error:  # ValueError for what is no causal language model, and what each class raises
+            raise CheckpointError(
+                f"{folder}: transformers cannot read it as a causal language model ({first_line(error)})."
+            ) from error
+
     fork = torch.random.fork_rng(devices=[])
     with fork, FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         source, bridged = fresh(), bridge(fresh(), name)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from abbie_lens.conversion.adapter import save_adapter
 from abbie_lens.conversion.lesson import Lesson
+from abbie_lens.corpus import read_documents
 from abbie_lens.errors import ConfigError
 from abbie_lens.files.layout import is_model_folder, read_config, read_json, write_json
 from abbie_lens.files.load import load
 from abbie_lens.training.config import TrainConfig
-from abbie_lens.training.corpus import read_documents
 from abbie_lens.training.evaluate import OnWindows, block_sums
 from abbie_lens.training.progress import OnProgress
 from abbie_lens.training.run import train

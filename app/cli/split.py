@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,13 +13,11 @@ from app.cli.loops import Rule
 
 def command(
     model: Annotated[str, typer.Argument(help="Installed name, folder or hub id of it.")],
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Text it has not seen, UTF-8.")
-    ],
+    file: Annotated[str, typer.Argument(help="Text it has not seen: a file, or a glob in quotes.")],
     n_iters: Annotated[int, typer.Option("--n-iters", "-r", min=1, help="r of each window.")] = 2,
     rule: Rule = None,
     lengths: Annotated[str, typer.Option(help="Blocks in a window: 1,2,4.")] = "1,2,4",
-    max_tokens: Annotated[int, typer.Option(min=2, help="Of the text, from its beginning.")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Of the text, from its beginning.")] = 1024,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
     figure: Annotated[
@@ -39,11 +37,6 @@ def command(
         raise InputError(f"--figure {str(figure)!r}: expected a name that ends in .html")
     if figure is not None and figure.exists():
         raise ExistsError(f"--figure {str(figure)!r} exists; choose another file")
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"not UTF-8 at byte {error.start}", param_hint="FILE") from None
-
     from rich.console import Console
 
     from app import catalog
@@ -59,11 +52,11 @@ def command(
     with Console(stderr=True).status("loading the model") as status:
         # Any window will do: the analysis makes its own.
         loaded = loops.load(model, 0, 1, rule, device=device, dtype=dtype)
-        status.update("measuring every window")
-        tokens = loaded.to_tokens(text)[:, : min(max_tokens, loaded.cfg.n_ctx)]
-        if tokens.shape[1] < 2:
-            raise InputError(f"{file}: has no two tokens; a loss needs a next one.")
-        found = split(loaded, tokens, n_iters, rule=loaded.cfg.loop, lengths=sizes)
+        documents = _documents(loaded, str(file), max_tokens)
+        found = split(
+            loaded, documents, n_iters, rule=loaded.cfg.loop, lengths=sizes,
+            progress=lambda done, total: status.update(f"measuring every window: {done} of {total}"),
+        )  # fmt: skip
     if figure is not None:
         found.figure(view="loss").write_html(figure)
     start, stop = found.best
@@ -71,18 +64,37 @@ def command(
     if json_output:
         told = {
             "model": found.model.to_dict(), "rule": found.rule, "n_iters": n_iters,
-            "n_tokens": int(tokens.shape[1]), "knee": found.knee, "plain_loss": found.plain_loss,
+            "n_documents": len(documents), "knee": found.knee, "plain_loss": found.plain_loss,
             "best": {"start": start, "stop": stop}, "angular": found.angular.tolist(),
             "windows": json.loads(str(table.to_json(orient="records", double_precision=15))),
         }  # fmt: skip
         typer.echo(json.dumps(told))
         return
-    typer.echo(f"{model}, {tokens.shape[1]} tokens, r = {n_iters}: {found.rule}")
+    typer.echo(f"{model}, {len(documents)} document(s), r = {n_iters}: {found.rule}")
     typer.echo(
         f"plain loss {found.plain_loss:.3f} nats a token; knee of the angles: block {found.knee}"
     )
-    for first, length, loss, added in table.nsmallest(8, "loss").itertuples(index=False):
-        typer.echo(f"  --start {first} --stop {first + length}: {loss:.3f} ({added:+.3f})")
+    for row in table.nsmallest(8, "loss").to_dict("records"):
+        typer.echo(
+            f"  --start {row['start']} --stop {row['start'] + row['length']}: {row['loss']:.3f} "
+            f"({row['added']:+.3f}; {row['added_low']:+.3f} to {row['added_high']:+.3f})"
+        )
+
+
+def _documents(model: Any, source: str, max_tokens: int) -> list[str]:
+    """The first documents of the text, as many as hold so many tokens; the last is cut."""
+    from abbie_lens.corpus import encode, read_documents
+
+    chosen, left = [], max_tokens
+    for document in read_documents(source):
+        for ids, spans in encode(document, model.tokenizer):
+            end = len(document) if len(ids) <= left else int(spans[left - 1, 1])
+            chosen.append(document[int(spans[0, 0]) : end])
+            left -= min(len(ids), left)
+            break
+        if left == 0:
+            break
+    return chosen
 
 
 def _lengths(text: str) -> list[int]:

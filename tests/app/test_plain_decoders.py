@@ -7,7 +7,6 @@ import pytest
 
 from abbie_lens import load, zoo
 from abbie_lens.bridged import Anchored, Loop
-from abbie_lens.bridged import load as reading
 from app import catalog, looping
 from app.view import bundles, loading
 from app.view.source import LiveSource
@@ -125,8 +124,8 @@ def test_a_damaged_model_is_one_line_and_can_be_tried_again(dashboard, gpt2, mon
     folder = tmp_path / "damaged"
     shutil.copytree(gpt2, folder)
     tried = []
-    real = reading.read_source
-    monkeypatch.setattr(reading, "read_source", lambda *a: tried.append(a) or real(*a))
+    real = loading.read_decoder
+    monkeypatch.setattr(loading, "read_decoder", lambda *a: tried.append(a) or real(*a))
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:5000])
     at = dashboard("lens.py", models=(str(folder),))

@@ -32,13 +32,11 @@ class LlamaFormat(Format):
         return plain.get("model_type") in ("llama", "mistral")
 
     def objection(self, keys: Set[str]) -> str | None:
-        """By its first layer, which norms no queries and has no biases."""
+        """By its first layer, which norms no queries."""
         wanted = f"{FIRST}.self_attn.q_proj.weight"
         if wanted not in keys:
             return f"no {wanted}"
-        more = sorted(
-            k for k in keys if k.startswith(FIRST) and k.endswith((".bias", "q_norm.weight"))
-        )
+        more = sorted(k for k in keys if k.startswith(FIRST) and k.endswith("q_norm.weight"))
         return f"has {more[0]}" if more else None
 
     def config(self, fields: Fields, stored: Shapes) -> LoopedConfig:

@@ -84,9 +84,9 @@ def test_inspected_from_headers_alone(served):
     assert (seen.format, seen.gate, seen.n_iters) == ("ouro", True, 3)
     assert not list(served.cache.rglob("*.safetensors"))
     stored = load_file(folder / "model.safetensors")
-    shapes, size = hub.headers(ID)
+    shapes, sizes = hub.headers(ID)
     assert shapes == {name: tuple(tensor.shape) for name, tensor in stored.items()}
-    assert size == sum(tensor.nbytes for tensor in stored.values())
+    assert sizes == {name: tensor.nbytes for name, tensor in stored.items()}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ def saved(folder, kind="Llama", rope=DEFAULT, **changes):
         dict(num_key_value_heads=1, hidden_act="gelu"),
         dict(rope={"rope_theta": 1000.0, **LLAMA3}),
         dict(kind="Mistral", sliding_window=None),
+        dict(attention_bias=True),
+        dict(mlp_bias=True),
     ],
 )
 @torch.no_grad()
@@ -59,8 +61,11 @@ def test_its_depth_is_the_whole_stack_again(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        (dict(attention_bias=True), "attention_bias=True"),
-        (dict(mlp_bias=True), "mlp_bias=True"),
+        (
+            dict(attention_bias=True),
+            r"weights missing for llama: model\.layers\.0\.self_attn\.k_proj\.bias",
+        ),
+        (dict(mlp_bias=True), r"weights missing for llama: model\.layers\.0\.mlp\.down_proj\.bias"),
         (dict(sliding_window=16), "sliding_window=16"),
         (dict(partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
         (dict(rope_interleaved=True), "rope_interleaved=True: a field that the format llama"),
@@ -82,9 +87,11 @@ def test_what_our_blocks_do_not_have_is_refused(tmp_path, fields, says):
     assert "\n" not in str(caught.value)
 
 
-def test_layers_with_biases_are_refused_by_their_keys(tmp_path):
+def test_biases_that_the_config_denies_are_refused(tmp_path):
     saved(tmp_path, attention_bias=True)
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_bias": False}))
-    with pytest.raises(CheckpointError, match=r"has model\.layers\.0\.self_attn\.k_proj\.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"no place for in llama: model\.layers\.0\.self_attn\.k_proj\.bias"
+    ):
         load(tmp_path)
