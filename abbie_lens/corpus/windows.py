@@ -90,7 +90,7 @@ def padded(
 
     That is 1 where the tokenizer has a token to begin a text with, else 0.
     """
-    bos = tokenizer.bos_token_id
+    bos: Any = tokenizer.bos_token_id
     start = int(bos is not None)
     width = max(map(len, windows)) + start
     pad: Any = tokenizer.pad_token_id or 0
