@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 from probes.figures.style import SANS, palette
+from probes.reproduction.axes import Place, number, scale, span, ticks
 
 Values = Sequence[float] | np.ndarray
-Place = Callable[[float], float]
 
 WIDTH, GAP = 800, 16
 PLOT_HEIGHT, TOP, BOTTOM, LEFT, RIGHT = 230, 34, 44, 58, 10
@@ -64,17 +64,17 @@ def chart(panels: Sequence[Panel], title: str, columns: int = 2, share_y: bool =
     below = 34 + rows * height
     total = below + (_legend_height(panels[0].lines, WIDTH) if together else 0)
     colors = palette("light")
-    all_y = _span([v for p in panels for v in _values(p, "y")], any(p.log_y for p in panels))
+    all_y = span([v for p in panels for v in _values(p, "y")], any(p.log_y for p in panels))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{total}" '
         f'viewBox="0 0 {WIDTH} {total}" font-family="{escape(SANS, quote=True)}" font-size="12">',
         f'<rect width="{WIDTH}" height="{total}" fill="{colors.paper}"/>',
         _text(0, 20, title, colors.ink, size=15, weight="600"),
     ]
-    for number, panel in enumerate(panels):
-        left = (number % columns) * (width + GAP)
-        top = 34 + (number // columns) * height
-        y_span = all_y if share_y else _span(_values(panel, "y"), panel.log_y)
+    for i, panel in enumerate(panels):
+        left = (i % columns) * (width + GAP)
+        top = 34 + (i // columns) * height
+        y_span = all_y if share_y else span(_values(panel, "y"), panel.log_y)
         parts.append(f'<g transform="translate({_n(left)} {_n(top)})">')
         parts += _panel(panel, width, y_span)
         if not together:
@@ -88,18 +88,18 @@ def chart(panels: Sequence[Panel], title: str, columns: int = 2, share_y: bool =
 def _panel(panel: Panel, width: float, y_span: tuple[float, float]) -> list[str]:
     colors = palette("light")
     right, bottom = width - RIGHT, TOP + PLOT_HEIGHT
-    x_span = _span(_values(panel, "x"), panel.log_x, margin=0.04)
-    place_x = _scale(x_span, (LEFT, right), panel.log_x)
-    place_y = _scale(y_span, (bottom, TOP), panel.log_y)
+    x_span = span(_values(panel, "x"), panel.log_x, margin=0.04)
+    place_x = scale(x_span, (LEFT, right), panel.log_x)
+    place_y = scale(y_span, (bottom, TOP), panel.log_y)
     parts = [_text(LEFT, TOP - 10, panel.title, colors.ink, size=13)]
-    for value in _ticks(y_span, panel.log_y):
+    for value in ticks(y_span, panel.log_y):
         y = place_y(value)
         parts.append(_rule(LEFT, y, right, y, colors.grid))
-        parts.append(_text(LEFT - 6, y + 4, _label(value), colors.muted, anchor="end", size=11))
-    for value in _ticks(x_span, panel.log_x) if panel.x_ticks is None else panel.x_ticks:
+        parts.append(_text(LEFT - 6, y + 4, number(value), colors.muted, anchor="end", size=11))
+    for value in ticks(x_span, panel.log_x) if panel.x_ticks is None else panel.x_ticks:
         x = place_x(value)
         parts.append(_rule(x, bottom, x, bottom + 4, colors.line))
-        parts.append(_text(x, bottom + 17, _label(value), colors.muted, anchor="middle", size=11))
+        parts.append(_text(x, bottom + 17, number(value), colors.muted, anchor="middle", size=11))
     parts.append(_rule(LEFT, bottom, right, bottom, colors.line))
     parts.append(_rule(LEFT, TOP, LEFT, bottom, colors.line))
     middle = (LEFT + right) / 2
@@ -199,52 +199,6 @@ def _values(panel: Panel, axis: str) -> list[float]:
     if axis == "y":
         rows += [b for line in panel.lines for b in (line.low, line.high) if b is not None]
     return [float(v) for row in rows for v in row]
-
-
-def _span(values: list[float], log: bool, margin: float = 0.06) -> tuple[float, float]:
-    known = np.array([v for v in values if math.isfinite(v) and (v > 0 or not log)])
-    if not len(known):
-        return (1.0, 10.0) if log else (0.0, 1.0)
-    ends = np.log10([known.min(), known.max()]) if log else np.array([known.min(), known.max()])
-    pad = margin * (ends[1] - ends[0]) or 0.5
-    low, high = ends[0] - pad, ends[1] + pad
-    return (float(10**low), float(10**high)) if log else (float(low), float(high))
-
-
-def _scale(span: tuple[float, float], to: tuple[float, float], log: bool) -> Place:
-    f = (lambda v: math.log10(v) if v > 0 else math.nan) if log else (lambda v: v)
-    low, high = f(span[0]), f(span[1])
-
-    def place(value: float) -> float:
-        if not math.isfinite(value):
-            return math.nan
-        return to[0] + (f(value) - low) / (high - low) * (to[1] - to[0])
-
-    return place
-
-
-def _ticks(span: tuple[float, float], log: bool) -> list[float]:
-    if log and span[1] / span[0] > 30:
-        first, last = math.ceil(math.log10(span[0])), math.floor(math.log10(span[1]))
-        step = max(1, math.ceil((last - first + 1) / 6))
-        return [10.0**e for e in range(first, last + 1, step)]
-    raw = (span[1] - span[0]) / 5
-    size = 10 ** math.floor(math.log10(raw))
-    step = next(s * size for s in (1, 2, 5, 10) if s * size >= raw)
-    first = math.ceil(span[0] / step - 1e-9)
-    count = math.floor(span[1] / step + 1e-9) - first + 1
-    return [round((first + i) * step, 12) for i in range(count)]
-
-
-def _label(value: float) -> str:
-    if value == 0 or 1e-2 <= abs(value) < 1e4:
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPT)
-    return power if mantissa == "1" else f"{mantissa}·{power}"
-
-
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, color: str) -> str:

@@ -272,13 +272,13 @@ def test_defaults_told_in_the_help_are_those_of_training():
 
     from abbie_lens.config import LoopedConfig
     from abbie_lens.training import TrainConfig
-    from app.cli import train
+    from app.cli import train, train_settings
 
     real = {
         field.name: field.default
         for config in (LoopedConfig, TrainConfig)
         for field in dataclasses.fields(config)
-    } | train._SHAPE
+    } | train_settings._SHAPE
     told = 0
     for name, parameter in inspect.signature(train.command).parameters.items():
         help_ = parameter.annotation
