@@ -28,8 +28,11 @@ def forecast(step: Tensor, k: int, growth: float, dtype: torch.dtype) -> float:
     largest = float(step.abs().max())
     if not largest > 0:
         return math.inf
-    left = math.log(torch.finfo(dtype).max / largest, growth) if math.isfinite(largest) else 0.0
-    return max(k, k + math.floor(left))
+    if not math.isfinite(largest):
+        return k
+    # The quotient of the two may itself be beyond float64.
+    left = math.log(torch.finfo(dtype).max) - math.log(largest)
+    return max(k, k + math.floor(left / math.log(growth)))
 
 
 def warn_of_overflow(family: str, growth: float, before: Tensor, state: State) -> None:
