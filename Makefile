@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 APP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help app test lint format bench smollm2 clean
+.PHONY: help app test lint format bench notebooks smollm2 clean
 
 help:
 	@echo "make app     install into .venv and open the dashboard on the bundled model"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    ruff (lint and format) and pyright"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   measure, and rewrite benchmarks/results.json and RESULTS.md"
+	@echo "make notebooks run the notebooks and store what they put out"
 	@echo "make smollm2 fetch SmolLM2-135M-Instruct, a real language model (about 100 MB)"
 	@echo "make clean   remove .venv and caches"
 
@@ -44,6 +45,9 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+notebooks: $(READY)
+	$(BIN)/python -m notebooks
 
 smollm2: $(READY)
 	$(BIN)/abbie-lens fetch smollm2-135m

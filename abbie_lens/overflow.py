@@ -30,9 +30,9 @@ def forecast(step: Tensor, k: int, growth: float, dtype: torch.dtype) -> float:
         return math.inf
     if not math.isfinite(largest):
         return k
-    # of each: their quotient is beyond the range where the step is small
-    left = math.log(torch.finfo(dtype).max, growth) - math.log(largest, growth)
-    return max(k, k + math.floor(left))
+    # The quotient of the two may itself be beyond float64.
+    left = math.log(torch.finfo(dtype).max) - math.log(largest)
+    return max(k, k + math.floor(left / math.log(growth)))
 
 
 def warn_of_overflow(family: str, growth: float, before: Tensor, state: State) -> None:

@@ -50,6 +50,7 @@ _CPU = (
     Benchmark("full_capture_vs_bridge", 0.90, "lower", TIME, inference.full_capture_vs_bridge),
     Benchmark("training_vs_plain", 0.97, "higher", SPEED, training.training_vs_plain),
     Benchmark("collect_throughput", 0.85, "higher", SPEED, collecting.collect_throughput),
+    Benchmark("distances_pass", 1.15, "lower", TIME, dynamics.distances_pass, dynamics.DEEP),
     Benchmark("load_peak_memory", 1.25, "lower", BYTES, memory.load_peak, shapes.LOADED),
     Benchmark("collect_memory", 1.05, "lower", BYTES, collecting.collect_memory, collecting.SMALL),
 )

@@ -1,7 +1,8 @@
-"""Analyses of the dynamics: leading eigenvalues against dense ones, and what Anderson's acceleration saves."""
+"""Analyses of the dynamics: what distances cost beside a run, leading eigenvalues against dense ones, what Anderson saves."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 
 import abbie_lens
 from abbie_lens import zoo
-from abbie_lens.loops import AbbieC
-from benchmarks.shapes import Shape
+from abbie_lens.loops import AbbieC, AbbieD
+from benchmarks.shapes import CPU, Shape
 from benchmarks.timing import Pairs, paired
+from probes.aggregation import ANALYSES
 from probes.dynamics.jacobian import StepJacobian
 from probes.dynamics.radii import Solver, token_radii
 from probes.dynamics.solver import find_fixed_points
@@ -20,6 +22,29 @@ AGREEMENT = 0.02
 MODEL = "0pt-novels-5m"
 PLAIN_ITERATIONS = 80
 """Enough for plain iteration of the bundled model to rest at rounding."""
+
+
+DEEP = replace(CPU, n_iters=16)
+"""As deep as a corpus is analysed by default."""
+
+
+def distances_pass(shape: Shape, pairs: int) -> Pairs:
+    """All distances, norms and verdicts of every token of AbbIE-D, without control and limit / begin, every step and readout of the same batch."""
+    model, tokens = shape.model(AbbieD()), shape.tokens()
+
+    @torch.no_grad()
+    def forward() -> torch.Tensor:
+        state = model.begin(tokens, n_iters=shape.n_iters)
+        for _ in range(shape.n_iters):
+            state = model.step(state)
+        return model.readout(state)
+
+    return paired(
+        lambda: ANALYSES["distances"](model, tokens, shape.n_iters),
+        forward,
+        pairs,
+        device=shape.device,
+    )
 
 
 def spectral_radius(shape: Shape, pairs: int) -> Pairs:

@@ -11,13 +11,14 @@ from probes.control import fresh_weights, shuffled
 from probes.distances import METRICS, NORMALISERS, measure
 from probes.fixed_point_result import FixedPoint, judged
 from probes.inputs import Inputs, prepare
-from probes.limits import find_limit
+from probes.limits import find_limit, nothing
 from probes.progress import Callback, Progress
 
 __all__ = ["METRICS", "Denominator", "FixedPoint", "Normaliser", "fixed_point"]
 
 Denominator = Literal["previous", "next"]
 Normaliser = Literal["state", "steps", "none"]
+NOT_ASKED = "not asked for"
 
 
 def fixed_point(
@@ -41,7 +42,7 @@ def fixed_point(
     `denominator` is of the relative step, `normaliser` of the second-order distance (‖h_k‖, the sum of
     both steps' norms, or none).
     The limit is the end of a run `limit_times` (at least 4) times longer, never one of the shown
-    states. `thresholds`: resolution, decay, growth, closure of the verdicts (`probes.verdicts`); the
+    states; 0 asks for none. `thresholds`: resolution, decay, growth, closure of the verdicts (`probes.verdicts`); the
     resolution is the unit roundoff of the model's dtype unless given. `progress` counts runs, two for each
     of `model` and the controls.
     Errors: InputError for bad input. Divergence is reported (`diverged_at`), never raised.
@@ -51,8 +52,10 @@ def fixed_point(
         raise InputError(f"denominator={denominator!r}: expected 'previous' or 'next'.")
     if normaliser not in NORMALISERS:
         raise InputError(f"normaliser={normaliser!r}: expected one of {', '.join(NORMALISERS)}.")
-    if not isinstance(limit_times, int) or limit_times < 4:
-        raise InputError(f"limit_times={limit_times!r}: expected an integer >= 4.")
+    if not isinstance(limit_times, int) or not (limit_times >= 4 or limit_times == 0):
+        raise InputError(
+            f"limit_times={limit_times!r}: expected an integer >= 4, or 0 for no limit."
+        )
     unknown = set(thresholds) - {f.name for f in dataclasses.fields(verdicts.Thresholds)}
     if unknown:
         raise InputError(f"{', '.join(sorted(unknown))}: not an argument and not a threshold.")
@@ -62,7 +65,9 @@ def fixed_point(
     steps = Progress(2 * (1 + control + shuffled_text), progress)
 
     def run(model: Any, inputs: Inputs, **beside: FixedPoint | None) -> FixedPoint:
-        limit = find_limit(model, inputs, limit_times)
+        limit = (
+            find_limit(model, inputs, limit_times) if limit_times else nothing(inputs, NOT_ASKED)
+        )
         steps.step()
         measured: dict[str, Any] = measure(model, inputs, limit, denominator, normaliser)
         steps.step()

@@ -54,5 +54,8 @@ def prepare(
     valid = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()
     if not bool(valid.any(-1).all()):
         raise InputError("attention_mask: a row is all padding; every sequence needs a token.")
-    labels = tuple(tuple(model.to_str_tokens(row)) for row in tokens)
+    # A long text repeats itself, and a label is of the token alone: each is read once.
+    ids, of = tokens.unique(return_inverse=True)
+    known = model.to_str_tokens(ids)
+    labels = tuple(tuple(known[i] for i in row) for row in of.tolist())
     return Inputs(tokens, mask, valid.cpu().numpy(), labels, n_iters)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SQUARED = 1e-140, 1e150
+SQUARED = 1e-140, 1e150
 """Norms between which no square has left float64."""
 
 
@@ -24,7 +24,7 @@ def norm(x: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         plain = np.asarray(np.sqrt(np.einsum("...d,...d->...", x, x)))
     # Nearly all vectors can be squared as they are, in a fraction of the time.
-    odd = ~((plain > _SQUARED[0]) & (plain < _SQUARED[1]))
+    odd = ~((plain > SQUARED[0]) & (plain < SQUARED[1]))
     if odd.any():
         plain[odd] = _scaled_norm(x[odd])
     return plain

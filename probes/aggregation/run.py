@@ -37,7 +37,7 @@ def aggregate(
     begun = {
         "settings": {**config.settled(), "window": window},
         "model": model.info().to_dict(),
-        "analysis": {"name": name},
+        "analysis": {"name": name, **getattr(analyse, "keywords", {})},
     }
 
     def work(number: int, windows: list[Window]) -> None:

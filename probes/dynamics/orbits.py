@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from abbie_lens.errors import InputError
 from probes import numerics, verdicts
@@ -162,7 +163,7 @@ def _run(
     progress: Progress,
 ) -> Orbits:
     trust, shape = Trust(model, inputs), inputs.valid.shape
-    closing = Closure(start=inputs.n_iters // 2, shape=shape)
+    closing = Closure(start=inputs.n_iters // 2)
     points, norms, units, steps = [], [], [], []
     before = None
     for state in states(model, inputs):
@@ -172,7 +173,7 @@ def _run(
         units.append(numerics.unit(h))
         points.append(units[-1] if unit else h)
         norms.append(np.where(np.isfinite(h).all(-1), norm, np.nan))
-        closing.add(state.k, units[-1])
+        closing.add(state.k, torch.from_numpy(units[-1]))
         if before is not None:
             steps.append(h - before)
         before = h
@@ -186,7 +187,7 @@ def _run(
         "direction": numerics.norm(np.diff(u, axis=0)),
         "angle": angle,
         "norm": norm,
-        "closure": closing.value,
+        "closure": closing.value.numpy(),
         "diverged_at": trust.diverged_at,
         "overflow_at": trust.overflow_at,
         **shapes(np.stack(points)),

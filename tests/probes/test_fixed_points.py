@@ -210,6 +210,37 @@ def test_a_doubling_family_gets_a_limit_it_can_carry(tiny_model, n_iters, dtype)
     assert (result.limit_direction[-1] < 2.0 * result.direction[-1]).all()
 
 
+def test_without_a_limit_nothing_runs_longer_than_shown(iterated):
+    model, whole = (
+        iterated(halving_to(STARTS[2]), STARTS),
+        run(iterated(halving_to(STARTS[2]), STARTS)),
+    )
+    result = run(model, limit_times=0)
+    assert model.deepest.k == 16
+    assert (result.limit_iters, result.limit_reason) == (0, "not asked for")
+    for name in ("limit_direction", "limit_readout"):
+        assert np.isnan(result.metric(name)).all()
+    for name in set(METRICS) - {"limit_direction", "limit_readout"}:
+        np.testing.assert_array_equal(result.metric(name), whole.metric(name))
+    assert (result.verdict == whole.verdict).all()
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 2])
+def test_tokens_measured_apart_are_as_measured_together(tiny_model, monkeypatch, tokens_at_once):
+    from probes import distances
+
+    model, mask = tiny_model(AbbieD()), [[1, 1, 1, 1], [1, 1, 1, 0]]
+    ids = [[1, 2, 3, 4], [5, 6, 7, 0]]
+    together = fixed_point(model, ids, 6, attention_mask=mask, control=False)
+    at_once = tokens_at_once * model.cfg.d_model // torch.get_num_threads()
+    monkeypatch.setattr(distances, "PER_THREAD", at_once)
+    apart = fixed_point(model, ids, 6, attention_mask=mask, control=False)
+    for name in METRICS:
+        np.testing.assert_allclose(apart.metric(name), together.metric(name), rtol=1e-12)
+    np.testing.assert_allclose(apart.closure, together.closure, rtol=1e-12)
+    assert (apart.verdict == together.verdict).all()
+
+
 def test_no_limit_has_a_reason(iterated, tiny_model):
     far = fixed_point(tiny_model(AbbieD(), n_body_blocks=1), [[1, 2]], 130, control=False)
     assert np.isnan(far.limit_direction).all() and far.limit_iters == 0

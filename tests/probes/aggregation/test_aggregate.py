@@ -162,3 +162,21 @@ def test_figures_and_files(model, config):
         result.figure(metrics=("distance",))
     with pytest.raises(InputError, match="by="):
         result.figure(by="token")
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_by_name_is_folded(model, config, name):
+    settings = config(n_iters=4, window=8, max_tokens=10, variants=("trained",))
+    result = aggregate(model, settings, ANALYSES[name])
+    assert result.n_tokens >= 10
+    assert any(np.isfinite(values).any() for values in result.mean.values())
+    limits = [metric for metric in result.mean if metric.startswith("limit_direction")]
+    there = [np.isfinite(result.mean[metric][0, 0]).all() for metric in limits]
+    assert there == [name != "distances"] * len(limits)
+
+
+def test_a_run_goes_on_only_with_the_analysis_that_it_was_begun_with(model, config):
+    settings = config(max_tokens=60, variants=("trained",))
+    aggregate(model, settings, ANALYSES["distances"])
+    with pytest.raises(InputError, match="limit_times"):
+        aggregate(model, settings, ANALYSES["fixed_point"], resume=True)

@@ -1,0 +1,1 @@
+"""Notebooks that show the analyses, with the outputs of their last run."""
