@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -63,9 +63,15 @@ def patterns(
 
 
 def pattern(
-    result: Attention, *, theme: style.Theme, iteration: int = -1, block: int = 0, head: int = 0
+    result: Attention,
+    *,
+    theme: style.Theme,
+    iteration: int = -1,
+    block: int = 0,
+    head: int = 0,
+    position: int | None = None,
 ) -> go.Figure:
-    """One pattern with tokens on both axes."""
+    """One pattern with tokens on both axes; what the token at `position` asks, and who asks it, are framed."""
     _kept(result, iteration=iteration, block=block, head=head)
     keep = result.valid[0]
     tokens = [t for t, k in zip(result.tokens[0], keep, strict=True) if k]
@@ -87,6 +93,9 @@ def pattern(
         ],
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
+    if position is not None:
+        chosen.column(fig, result, position, theme)
+        chosen.row_of(fig, result, position, theme)
     below = style.token_axis(fig, tokens, "x", title="key")
     style.token_axis(fig, tokens, "y", title="query")
     fig.update_yaxes(range=[len(tokens) - 0.5, -0.5])
