@@ -19,8 +19,8 @@ _LONGEST = 16
 _LINE_PX = 40
 _SIGNS = ("●", "○", "↻", "→", "✕", "?")
 """Of the verdicts in their order: never colour alone."""
-_COLORS = (0, 5, 3, 4, 1, 6)
-"""Categories: settled blue and light blue, orbits pink, drifts orange, diverges vermillion, too short grey."""
+_COLORS = (0, 2, 3, 4, 1, 6)
+"""Categories: settles blue, below resolution green, orbits pink, drifts orange, diverges vermillion, too short grey."""
 
 
 def verdict_strip(
@@ -43,12 +43,11 @@ def verdict_strip(
     counts = {name: run.counts() for name, run in runs}
     for sign, color, verdict in zip(_SIGNS, (colors[c] for c in _COLORS), VERDICTS, strict=True):
         told = ", ".join(f"{name} {n.get(verdict, 0)}" for name, n in counts.items())
-        if not any(verdict in n for n in counts.values()):
-            continue
+        first = True
         for name, run in runs:
             own = np.flatnonzero(run.verdict[batch, there] == verdict)
             trained = name == "trained"
-            if not len(own) and not trained:
+            if not len(own):
                 continue
             fig.add_bar(
                 orientation="h",
@@ -58,7 +57,7 @@ def verdict_strip(
                 width=0.62 if trained else 0.1,
                 name=f"{sign} {verdict}: {told}",
                 legendgroup=verdict,
-                showlegend=trained,
+                showlegend=first,
                 marker={"color": style.rgba(color, 0.3 if trained else 1.0), "line": {"width": 0}},
                 text=[labels.escape(texts[i]) for i in own] if trained else None,
                 textposition="inside" if trained else "none",
@@ -68,7 +67,10 @@ def verdict_strip(
                 textfont={"family": style.MONO, "size": 11, "color": style.palette(theme).ink},
                 customdata=[[int(there[i]), _hover(result, batch, int(there[i]))] for i in own],
                 hovertemplate="%{customdata[1]}<extra></extra>",
+                # A click picks out the token: the others stay as they are.
+                unselected={"marker": {"opacity": 1}},
             )
+            first = False
     if position is not None:
         i = int(np.flatnonzero(there == position)[0])
         frame = {"color": style.palette(theme).chosen, "width": 2}
@@ -82,7 +84,8 @@ def verdict_strip(
     fig.update_layout(barmode="overlay", showlegend=True, legend_itemclick=False)
     below = " The thin bar below a token: the verdict with random weights." if len(runs) > 1 else ""
     style.caption(fig, f"Verdict on the direction of each token's state.{below}", below=8)
-    return give_room(fig, _LINE_PX * n_lines, legend_lines=min(3, len(fig.data)))
+    entries = {verdict for n in counts.values() for verdict in n}
+    return give_room(fig, _LINE_PX * n_lines, legend_lines=len(entries))
 
 
 def _flow(lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
