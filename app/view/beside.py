@@ -19,8 +19,7 @@ def choose(source: Source) -> list[tuple[str, Source]]:
     """The runs that the page shows, one or two, each with what tells it apart."""
     if not isinstance(source, LiveSource):
         return [("saved run", source)]
-    left, right = st.columns([2, 3], vertical_alignment="bottom")
-    what = left.segmented_control(
+    what = st.segmented_control(
         "Beside it", list(WHAT), default="one", required=True, key="second", format_func=WHAT.get,
         bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
@@ -29,9 +28,9 @@ def choose(source: Source) -> list[tuple[str, Source]]:
     if what == "model":
         others = comparing.alike(source.model, names, called)
         if not others:
-            right.caption("There is no other model on offer.")
+            st.caption("There is no other model on offer.")
             return [(source.model, source)]
-        other = right.selectbox(
+        other = st.selectbox(
             "The other model", others, format_func=called.get, key="second_model",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
@@ -40,7 +39,7 @@ def choose(source: Source) -> list[tuple[str, Source]]:
     if what == "prompt":
         prompt = prompts.usual(source.model, 1)
         prompts.follow("second_prompt", prompt)
-        text = right.text_input(
+        text = st.text_input(
             "The other prompt", prompt, key="second_prompt", bind="query-params",
             label_visibility="collapsed",
         )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app import exporting
-from app.view import beside, comparing, demand, figures, notices, plain, readings
+from app.view import beside, comparing, demand, figures, notices, plain, readings, tokens
 from app.view.source import Source
 from probes import FixedPoint, Result, overlays
 
@@ -29,7 +29,7 @@ class Panel:
 
 PANELS = {
     "distances": Panel(
-        "Distances", "fixed_point", "All four fall: the state comes to rest. Raw alone rises: it only gets longer."
+        "Distances", "fixed_point", "Where direction and read-out fall to the floor, the state comes to rest, whatever raw and relative do."
     ),
     "norm": Panel("Norm", "fixed_point", "A straight rise here multiplies the length every iteration."),
     "tokens": Panel(
@@ -70,22 +70,25 @@ Judged = Sequence[tuple[str, Source, FixedPoint]]
 """Name, source and judged distances of each run."""
 
 
-def choose() -> tuple[str, dict[str, Any]]:
-    """The panel, and the view of it."""
-    left, right = st.columns([5, 2], vertical_alignment="bottom")
-    name = left.segmented_control(
+def choose(fixed: FixedPoint) -> tuple[str, dict[str, Any], int | None]:
+    """The panel, the view of it, and the token that is picked out (None: all)."""
+    name = st.segmented_control(
         "Panel", list(PANELS), default="distances", required=True, key="panel",
         format_func=lambda name: PANELS[name].title, bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        position = tokens.choose(fixed, fixed.valid)
+    views = {"distances": {"view": "distances"}, "norm": {"view": "norm"}}
+    view = views.get(name, {})
     with right:
         if name == "tokens":
-            return name, {"view": "tokens", "metric": _select("Distance", METRICS, "distance")}
+            view = {"view": "tokens", "metric": _select("Distance", METRICS, "distance")}
         if name == "path":
-            return name, {"view": _select("View", PATHS, "view")}
+            view = {"view": _select("View", PATHS, "view")}
         if name == "blocks":
-            return name, {"view": _select("Of the blocks", BLOCKS, "blocks_view")}
-    views = {"distances": {"view": "distances"}, "norm": {"view": "norm"}}
-    return name, views.get(name, {})
+            view = {"view": _select("Of the blocks", BLOCKS, "blocks_view")}
+    return name, view, position
 
 
 def show(name: str, runs: Judged, view: dict[str, Any], position: int | None) -> None:

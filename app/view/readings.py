@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.view import plain
 from probes import Result, readings
+from probes.readings.base import number
 
 
 def cards(result: Result, across: int) -> None:
@@ -16,7 +17,9 @@ def cards(result: Result, across: int) -> None:
         for place, reading in zip(row, found[first : first + across], strict=False):
             with place.container(border=True, height="stretch" if across > 1 else "content"):
                 st.caption(f"{plain.markdown(reading.name)}")
-                st.markdown(f"**{plain.markdown(reading.numbers)}**")
+                st.markdown(f"**{plain.markdown(number(reading.value))}**")
+                if reading.control == reading.control:
+                    st.caption(f"random weights: {plain.markdown(number(reading.control))}")
                 st.caption(plain.markdown(reading.says))
 
 

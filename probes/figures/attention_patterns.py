@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from probes.dynamics.attention import Attention
 
 MAX_ROWS, MAX_COLS = 8, 8
+_HALF = 48
+"""Characters of a caption's line: both figures stand side by side on a page."""
 
 
 def patterns(
@@ -58,7 +60,7 @@ def patterns(
                 title_text=f"k = {k}" if col == 1 else None, title_standoff=4, row=row, col=col,
             )  # fmt: skip
     text = "Query downward, key across, in each; blank: not seen. Colour by the root of the mass."
-    style.caption(fig, text, below=20)
+    style.caption(fig, text, below=20, width=_HALF)
     return give_room(fig, min(78 * len(shown), 620), panel_titles=True)
 
 
@@ -100,7 +102,9 @@ def pattern(
     style.token_axis(fig, tokens, "y", title="query")
     fig.update_yaxes(range=[len(tokens) - 0.5, -0.5])
     fig.update_layout(margin_l=48 + 7 * max(len(labels.visible(t, 14)) for t in tokens))
-    style.caption(fig, "Blank: not seen. Colour by the root of the mass.", below=below)
+    style.caption(fig, "Blank: not seen. Colour by the root of the mass.", below=below, width=_HALF)
+    # The labels of the queries are wide: the title begins above them.
+    fig.update_layout(title={"x": 0.02, "xref": "container"})
     return give_room(fig, int(np.clip(16 * len(tokens), 260, 620)))
 
 

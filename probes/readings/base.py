@@ -20,12 +20,6 @@ class Reading:
     says: str
     """One sentence in plain text; it may hold names of a model, so it is escaped where it is shown."""
 
-    @property
-    def numbers(self) -> str:
-        """ "5.97e-06", with the control's beside where there is one."""
-        shown = number(self.value)
-        return shown if np.isnan(self.control) else f"{shown} · random {number(self.control)}"
-
 
 def number(value: float) -> str:
     """Three figures; "undefined" for NaN."""

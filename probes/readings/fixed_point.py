@@ -86,8 +86,8 @@ def _direction(result: FixedPoint) -> str:
         return "The verdict rests on this one: it does not shrink over the last half."
     word = "fast enough" if p >= least else "too slowly"
     return (
-        f"The verdict rests on this one: it shrinks like k^−{p:.1f}, {word} to settle"
-        f" (from k^−{least:g})."
+        f"The verdict rests on this one: it shrinks like k^−{p:.1f} over the last half, {word} to"
+        f" settle (the line is k^−{least:g})."
     )
 
 

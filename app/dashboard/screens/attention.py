@@ -5,8 +5,7 @@ import streamlit as st
 from app.view import figures, notices, page, readings, tokens
 from probes import Attention
 
-HEADS = 8
-"""Heads that stand side by side."""
+HEADS = 8  # that stand side by side
 
 page.header(
     "Where do the tokens look, and does that change from iteration to iteration?",

@@ -39,10 +39,7 @@ with st.expander("Where a verdict begins"):
 runs = [(name, source, fixed.judge(**chosen_limits)) for name, source, fixed in runs]
 first = runs[0][2]
 
-picker = st.container()
-with picker:
-    name, view = panels.choose()
-    position = tokens.choose(first, first.valid)
+name, view, position = panels.choose(first)
 with answer:
     columns = st.columns(len(runs)) if len(runs) > 1 else [st.container()]
     for i, (column, (called, _, fixed)) in enumerate(zip(columns, runs, strict=True)):

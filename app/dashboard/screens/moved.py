@@ -1,5 +1,5 @@
-"""Where old links to pages that became part of Dynamics lead."""
+"""Where old links to pages that became part of Dynamics lead; model, prompt and r stay."""
 
 import streamlit as st
 
-st.switch_page("screens/dynamics.py", query_params=st.query_params.to_dict())
+st.switch_page("screens/dynamics.py")
