@@ -13,9 +13,9 @@ pytestmark = pytest.mark.browser
 
 PAGES = [
     "Overview",
-    "Fixed points",
+    "Dynamics",
+    "Attention",
     "Lens",
-    "Trajectories",
     "Halting",
     "Probes",
     "Tasks",
