@@ -10,6 +10,7 @@ import numpy as np
 import probes
 from abbie_lens.errors import InputError
 from probes import Result
+from probes.control import fresh_weights
 
 STATE_SITES = ("loop.hook_state", "loop.hook_readout")
 NEEDED = ("fixed_point", "lens", "trajectories", "halting")
@@ -55,15 +56,18 @@ def run(
     *,
     seed: int = 0,
     rules: Sequence[Any] | None = None,
+    random: bool = False,
     **options: Any,
 ) -> Result:
     """One analysis with the settings that dashboard and bundles share.
 
-    `seed` draws random weights. Path independence compares the text's end with that of its words in reverse order: an
+    `seed` draws random weights; `random` runs them instead, for an analysis whose result has none beside it. Path independence compares the text's end with that of its words in reverse order: an
     input as long, of the same vocabulary.
     """
     if analysis not in _ANALYSES:
         raise ValueError(f"analysis={analysis!r}: expected one of {', '.join(_ANALYSES)}")
+    if random:
+        model = fresh_weights(model, seed)
     given: Any = text
     if analysis == "halting":
         options["rules"] = rules

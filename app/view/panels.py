@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import exporting
 from app.view import beside, comparing, demand, figures, notices, plain, readings, tokens
-from app.view.source import Source
+from app.view.source import LiveSource, Source
 from probes import FixedPoint, Result, overlays
 
 
@@ -95,6 +95,11 @@ def show(name: str, runs: Judged, view: dict[str, Any], position: int | None) ->
     """The panel for one run or two, the token at `position` of the first picked out, and its numbers."""
     panel = PANELS[name]
     st.caption(f":material/lightbulb: {panel.look}")
+    options = {}
+    if panel.kind == "trajectories" and isinstance(runs[0][1], LiveSource):
+        # Components are of one run: random weights have their own, and so a figure of their own.
+        random = st.toggle("Random weights instead", key="random_path", bind="query-params")
+        options = {"random": True} if random else {}
     found: list[tuple[str, Result]] = []
     for side, (label, source, fixed) in enumerate(runs):
         with notices.calm(
@@ -104,8 +109,10 @@ def show(name: str, runs: Judged, view: dict[str, Any], position: int | None) ->
                 if len(runs) > 1:
                     st.caption(plain.markdown(label))
                 result = demand.result(panel.kind, source, side)
+            elif panel.kind == "fixed_point":
+                result = fixed
             else:
-                result = fixed if panel.kind == "fixed_point" else source.result(panel.kind)
+                result = source.result(panel.kind, **options)
             if result is not None:
                 found.append((label, result))
     if not found:

@@ -18,7 +18,7 @@ def readings(result: Attention) -> tuple[Reading, ...]:
         "sink": f"{percent(float(result.sink_rate[-1]))} of heads put at least {result.sink_from:g} on the first token: sink heads."
         if np.isfinite(result.sink_rate[-1])
         else "Undefined.",
-        "local": f"Share of the mass on the last {result.window} keys, {_change(result, 'local')}.",
+        "local": _local(result),
         "overlap": _overlap(result),
     }
     titles = {
@@ -39,6 +39,12 @@ def _entropy(result: Attention) -> str:
         return "Undefined."
     how = "spread" if value > 0.7 else "focused" if value < 0.3 else "selective"
     return f"0 is one key, 1 all alike: {how}, {_change(result, 'entropy')}."
+
+
+def _local(result: Attention) -> str:
+    if np.isnan(_at(result, "local", -1)):
+        return f"Undefined: no token sees more than the {result.window} keys that count as near."
+    return f"Share of the mass on the last {result.window} keys, {_change(result, 'local')}."
 
 
 def _overlap(result: Attention) -> str:

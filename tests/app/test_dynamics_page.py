@@ -7,7 +7,7 @@ from abbie_lens import load
 from app.view import beside
 from probes import readings
 
-from .conftest import TEXT
+from .conftest import MAIN, TEXT
 from .test_pages import assert_calm, figures, runs, texts, titles  # noqa: F401
 
 PANELS = ["Distances", "Norm", "Token × iteration", "Path", "Similarity"]
@@ -51,6 +51,10 @@ def test_path_views_of_one_token(dashboard, view):
     at.main.selectbox(key="token").set_value(2).run()
     assert_calm(at)
     assert len(figures(at)) == 2
+    trained = figures(at)[1]["data"]
+    at.main.toggle(key="random_path").set_value(True).run()
+    assert_calm(at)
+    assert figures(at)[1]["data"] != trained
 
 
 def test_the_strip_colours_every_token_and_shows_markup_as_text(dashboard, model_folders):
@@ -86,7 +90,7 @@ def test_two_models_stand_side_by_side(dashboard):
     query = {"second": "Another model", "panel": "Token × iteration"}
     at = dashboard("dynamics.py", query=query)
     assert_calm(at)
-    strip, strip_b, left, right = figures(at)
+    left, right = figures(at)[2:]
     scales = [
         next(t for t in f["data"] if t["type"] == "heatmap" and t.get("showscale") is not False)
         for f in (left, right)
@@ -112,7 +116,7 @@ def test_two_prompts_are_linked_by_their_token(dashboard):
 def test_attention_shows_every_head_one_pattern_and_the_measures(dashboard, model_folders):
     at = dashboard("attention.py", query={"r": "3"})
     assert_calm(at)
-    many, one, measures = figures(at)
+    many, _, measures = figures(at)
     found = probes.attention(load(model_folders[0]), TEXT, 3, patterns=True)
     n_heads = found.entropy.shape[2]
     assert sum(t["type"] == "heatmap" for t in many["data"]) == 3 * n_heads
@@ -131,3 +135,15 @@ def test_attention_of_a_long_text_keeps_its_numbers_without_patterns(dashboard, 
     at = dashboard("attention.py", query={"prompt": "the rat and the cat ran", "r": "3"})
     assert_calm(at)
     assert "too long to keep" in texts(at) and len(figures(at)) == 1
+
+
+@pytest.mark.parametrize("old", ["fixed_points", "trajectories"])
+def test_old_addresses_are_kept_out_of_sight(old):
+    source = (MAIN.parent / "main.py").read_text()
+    assert f'url_path="{old}", visibility="hidden"' in source
+
+
+def test_an_old_address_leads_to_dynamics(dashboard):
+    at = dashboard("moved.py")
+    assert_calm(at)
+    assert at.main.markdown[0].value == "### Does this model converge on this prompt?"

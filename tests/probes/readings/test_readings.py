@@ -74,7 +74,7 @@ def test_a_family_without_injection_says_why_paths_are_undefined(tiny_model):
 
 @pytest.mark.parametrize("analysis", [probes.similarity, probes.per_block, probes.attention, probes.spectrum])  # fmt: skip
 def test_every_reading_has_a_value_a_control_and_a_sentence(tiny_model, analysis):
-    found = readings.of(analysis(tiny_model(), [[1, 2, 3, 4, 5]], 4))
+    found = readings.of(analysis(tiny_model(), [list(range(1, 13))], 4))
     assert found
     for one in found:
         assert one.says.endswith(".") and one.name and one.value == one.value
