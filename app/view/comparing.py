@@ -129,11 +129,15 @@ def _iterations_differ(results: Sequence[tuple[str, Any]]) -> None:
 
 
 def side_by_side(
-    results: Sequence[tuple[str, Any]], key: str, title: str, views: Sequence[dict[str, Any]]
+    results: Sequence[tuple[str, Any]],
+    key: str,
+    title: str,
+    views: Sequence[dict[str, Any]],
+    height: int = HEIGHT,
 ) -> None:
     """A figure of each result, two in a row, on shared scales; the formula below."""
     drawn = [
-        half(result, theme=figures.theme(), **view)
+        half(result, height, theme=figures.theme(), **view)
         for (_, result), view in zip(results, views, strict=True)
     ]
     scales.share(*drawn)
@@ -146,7 +150,7 @@ def side_by_side(
     st.caption(plain.markdown(results[0][1].formula))
 
 
-def half(result: Result, **view: Any) -> go.Figure:
+def half(result: Result, height: int = HEIGHT, **view: Any) -> go.Figure:
     """The result's figure for half a page: lower, a subtitle of two short lines, and no caption.
 
     The caption is set for a whole page; the formula stands below the figures.
@@ -160,7 +164,7 @@ def half(result: Result, **view: Any) -> go.Figure:
     for caption in figure.select_annotations({"name": "caption"}):
         figure.update_layout(margin_b=-caption.yshift)
         caption.visible = False
-    return figures.fit(figure, HEIGHT)
+    return figures.fit(figure, height)
 
 
 def level(*drawn: go.Figure) -> None:

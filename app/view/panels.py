@@ -66,6 +66,9 @@ PATHS = {
 }
 BLOCKS = {"curves": "Distances", "limits": "Limits"}
 
+TALL = 560
+"""Pixels of half a page that holds trained and random weights one above the other."""
+
 Judged = Sequence[tuple[str, Source, FixedPoint]]
 """Name, source and judged distances of each run."""
 
@@ -123,7 +126,7 @@ def show(name: str, runs: Judged, view: dict[str, Any], position: int | None) ->
         return
     views = [_picked(name, panel, view, found[0][1], result, position) for _, result in found]
     if len(found) > 1:
-        comparing.side_by_side(found, name, panel.title, views)
+        comparing.side_by_side(found, name, panel.title, views, TALL)
         _numbers([result for _, result in found])
         return
     result = found[0][1]
@@ -156,7 +159,7 @@ def _numbers(results: Sequence[Any]) -> None:
     for column, result in zip(columns, results, strict=True):
         if not isinstance(result, FixedPoint):
             with column:
-                readings.cards(result, 1)
+                readings.lines(result)
 
 
 def _select(label: str, options: dict[str, str], key: str) -> str:

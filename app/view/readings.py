@@ -23,6 +23,18 @@ def cards(result: Result, across: int) -> None:
                 st.caption(plain.markdown(reading.says))
 
 
+def lines(result: Result) -> None:
+    """The same as lines of text, for half a page."""
+    for reading in readings.of(result):
+        control = ""
+        if reading.control == reading.control:
+            control = f" (random weights {number(reading.control)})"
+        st.caption(
+            f"**{plain.markdown(f'{reading.name} {number(reading.value)}')}**"
+            + plain.markdown(f"{control}: {reading.says}")
+        )
+
+
 def any_of(result: Result) -> bool:
     """Whether the result has numbers with a sentence."""
     return bool(readings.of(result))

@@ -13,7 +13,7 @@ from probes.figures.room import give_room
 if TYPE_CHECKING:
     from probes.fixed_point_result import FixedPoint
 
-_ACROSS = 72
+ACROSS = 72
 """Characters in a line: as many as a figure 500 pixels wide can set."""
 _LONGEST = 16
 _LINE_PX = 40
@@ -24,9 +24,14 @@ _COLORS = (0, 2, 3, 4, 1, 6)
 
 
 def verdict_strip(
-    result: FixedPoint, *, theme: style.Theme, batch: int = 0, position: int | None = None
+    result: FixedPoint,
+    *,
+    theme: style.Theme,
+    batch: int = 0,
+    position: int | None = None,
+    across: int = ACROSS,
 ) -> go.Figure:
-    """The sequence as running text; the token at `position` is framed.
+    """The sequence as running text, `across` characters a line; the token at `position` is framed.
 
     Every token is one bar, so that it can be clicked: its `customdata` begins with its position.
     """
@@ -36,7 +41,7 @@ def verdict_strip(
         chosen.check(result, position, batch)
     there = np.flatnonzero(result.valid[batch])
     texts = [labels.visible(result.tokens[batch][p], _LONGEST) for p in there]
-    start, line = _flow([len(text) for text in texts])
+    start, line = _flow([len(text) for text in texts], across)
     colors = style.palette(theme).categories
     fig = style.new_figure("Verdict of every token", style.subtitle(result, batch), theme=theme)
     runs = [("trained", result)] + ([("random", result.control)] if result.control else [])
@@ -79,7 +84,7 @@ def verdict_strip(
             y0=line[i] - 0.34, y1=line[i] + 0.34, line=frame,
         )  # fmt: skip
     n_lines = int(line.max(initial=0)) + 1
-    fig.update_xaxes(visible=False, range=[0, _ACROSS + 1], fixedrange=True)
+    fig.update_xaxes(visible=False, range=[0, across + 1], fixedrange=True)
     fig.update_yaxes(visible=False, range=[n_lines - 0.4, -0.5], fixedrange=True)
     fig.update_layout(barmode="overlay", showlegend=True, legend_itemclick=False)
     below = " The thin bar below a token: the verdict with random weights." if len(runs) > 1 else ""
@@ -88,11 +93,11 @@ def verdict_strip(
     return give_room(fig, _LINE_PX * n_lines, legend_lines=len(entries))
 
 
-def _flow(lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _flow(lengths: list[int], across: int) -> tuple[np.ndarray, np.ndarray]:
     """Where each token begins, in characters, and its line."""
     start, line, at, row = [], [], 0, 0
     for length in lengths:
-        if at and at + length + 1 > _ACROSS:
+        if at and at + length + 1 > across:
             at, row = 0, row + 1
         start.append(at)
         line.append(row)

@@ -55,17 +55,20 @@ with answer:
                     fixed.tokens[0], fixed.valid[0], first.tokens[0][position], position
                 )
             options = {"view": "text", "position": place}
-            drawn = (
-                figures.of(fixed, **options)
-                if len(runs) == 1
-                else comparing.half(fixed, theme=figures.theme(), **options)
-            )
+            if len(runs) == 1:
+                drawn = figures.of(fixed, **options)
+            else:
+                drawn = comparing.half(fixed, theme=figures.theme(), across=44, **options)
+                drawn.update_layout(title_subtitle_text="")  # it stands above
             key = f"strip-{i}"
             figures.draw(
                 drawn, key, fixed.title, selection_mode="points",
                 on_select=tokens.clicked(f"figure-{key}") if i == 0 else "ignore",
             )  # fmt: skip
-            readings.cards(fixed, 5 if len(runs) == 1 else 1)
+            if len(runs) == 1:
+                readings.cards(fixed, 5)
+            else:
+                readings.lines(fixed)
             if fixed.limit_reason:
                 st.caption(f"Limit: {plain.markdown(fixed.limit_reason)}")
 panels.show(name, runs, view, position)
