@@ -147,3 +147,31 @@ def test_an_old_address_leads_to_dynamics(dashboard):
     at = dashboard("moved.py")
     assert_calm(at)
     assert at.main.markdown[0].value == "### Does this model converge on this prompt?"
+
+
+def test_a_bundle_leaves_out_what_the_model_refuses_and_full_adds_the_costly(monkeypatch):
+    from abbie_lens.errors import InputError
+    from app import exporting
+
+    def refuse(kind, *arguments, **options):
+        if kind == "attention":
+            raise InputError("no pattern to read.")
+        return kind
+
+    monkeypatch.setattr(exporting, "run", refuse)
+    left_out: dict[str, str] = {}
+    found = exporting.results(None, "the cat", 4, full=True, refused=left_out.__setitem__)
+    assert set(found) == {*exporting.KINDS, *exporting.COSTLY} - {"attention"}
+    assert left_out == {"attention": "no pattern to read."}
+    monkeypatch.setattr(exporting, "NEEDED", ("attention",))
+    with pytest.raises(InputError):
+        exporting.results(None, "the cat", 4)
+
+
+def test_a_report_says_what_the_page_says(model_folders, tmp_path):
+    fixed = probes.fixed_point(load(model_folders[0]), TEXT, 12)
+    folder = probes.bundle.save({"fixed_point": fixed}, tmp_path / "run")
+    page = (folder / "report.html").read_text()
+    assert readings.headline(fixed)[0] in page
+    for reading in readings.of(fixed):
+        assert reading.name in page and f"<td>{reading.value:.3g}</td>" in page
