@@ -19,9 +19,9 @@ PAGES = [
     st.Page("screens/tasks.py", title="Tasks", icon=":material/checklist:"),
     st.Page("screens/compare.py", title="Compare", icon=":material/compare:"),
     st.Page("screens/export.py", title="Export", icon=":material/ios_share:"),
-    # Addresses of pages that became part of Dynamics.
-    st.Page("screens/moved.py", title="Dynamics", url_path="fixed_points", visibility="hidden"),
-    st.Page("screens/moved.py", title="Dynamics", url_path="trajectories", visibility="hidden"),
+    # Addresses of pages that became part of Dynamics: old links show it.
+    st.Page("screens/dynamics.py", title="Dynamics", url_path="fixed_points", visibility="hidden"),
+    st.Page("screens/dynamics.py", title="Dynamics", url_path="trajectories", visibility="hidden"),
 ]
 
 HERE = Path(__file__).parent

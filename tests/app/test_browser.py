@@ -151,6 +151,13 @@ def test_a_page_opens_by_its_own_address(visit):
     assert ticks(page)[1:] == ["the", "·rat"]
 
 
+@pytest.mark.parametrize("old", ["fixed_points", "trajectories"])
+def test_an_old_address_shows_dynamics(visit, old):
+    page = visit(old, prompt="the rat")
+    assert page.locator("h3").first.inner_text() == "Does this model converge on this prompt?"
+    assert query(page)["prompt"] == "the rat"
+
+
 def test_typing_a_prompt_changes_figure_and_address(visit):
     page = visit()
     box = page.get_by_test_id("stSidebar").get_by_role("textbox", name="Prompt")
