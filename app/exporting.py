@@ -8,13 +8,44 @@ from typing import Any
 import numpy as np
 
 import probes
+from abbie_lens.errors import InputError
 from probes import Result
+from probes.control import fresh_weights
 
 STATE_SITES = ("loop.hook_state", "loop.hook_readout")
-KINDS = ("fixed_point", "lens", "trajectories", "halting")
+NEEDED = ("fixed_point", "lens", "trajectories", "halting")
+"""Analyses of every bundle; what one of them refuses is an error."""
+CHEAP = ("similarity", "attention")
+"""Also of every bundle, as they take no longer than a few forward passes; a model may refuse one."""
+KINDS = NEEDED + CHEAP
+COSTLY = ("orbits", "per_block", "spectrum", "path_independence", "lyapunov", "fixed_points")
+"""Those that take derivatives or many runs, or tell the verdict in more detail: on request."""
+TITLES = {
+    "fixed_point": "fixed points",
+    "path_independence": "path independence",
+    "per_block": "blocks",
+    "fixed_points": "solving for fixed points",
+    "lyapunov": "Lyapunov exponents",
+}
 TOP_K = 8
 """Candidates for the next token that are kept at every token and iteration."""
-STEPS = ("fixed points", "lens", "trajectories", "halting", "states")
+MOST_PATTERN_BYTES = 16 << 20
+"""Attention patterns are kept up to here: their number grows with the square of the text."""
+
+_ANALYSES: dict[str, Callable[..., Result]] = {
+    "fixed_point": probes.fixed_point,
+    "lens": probes.lens,
+    "trajectories": probes.trajectories,
+    "halting": probes.halting,
+    "orbits": probes.orbits,
+    "similarity": probes.similarity,
+    "attention": probes.attention,
+    "per_block": probes.per_block,
+    "spectrum": probes.spectrum,
+    "path_independence": probes.path_independence,
+    "lyapunov": probes.lyapunov,
+    "fixed_points": probes.find_fixed_points,
+}
 
 
 def run(
@@ -25,18 +56,33 @@ def run(
     *,
     seed: int = 0,
     rules: Sequence[Any] | None = None,
+    random: bool = False,
     **options: Any,
 ) -> Result:
-    """One analysis with the settings that dashboard and bundles share."""
-    if analysis == "fixed_point":
-        return probes.fixed_point(model, text, n_iters, seed=seed, **options)
-    if analysis == "lens":
-        return probes.lens(model, text, n_iters, seed=seed, **{"top_k": TOP_K, **options})
-    if analysis == "trajectories":
-        return probes.trajectories(model, text, n_iters, **options)
+    """One analysis with the settings that dashboard and bundles share.
+
+    `seed` draws random weights; `random` runs them instead, for an analysis whose result has none beside it. Path independence compares the text's end with that of its words in reverse order: an
+    input as long, of the same vocabulary.
+    """
+    if analysis not in _ANALYSES:
+        raise ValueError(f"analysis={analysis!r}: expected one of {', '.join(_ANALYSES)}")
+    if random:
+        model = fresh_weights(model, seed)
+    given: Any = text
     if analysis == "halting":
-        return probes.halting(model, text, n_iters, rules=rules, **options)
-    raise ValueError(f"analysis={analysis!r}: expected one of {KINDS}")
+        options["rules"] = rules
+    elif analysis in ("spectrum", "path_independence", "lyapunov", "fixed_points"):
+        options["control_seed"] = seed
+    elif analysis != "trajectories":
+        options["seed"] = seed
+    if analysis == "lens":
+        options.setdefault("top_k", TOP_K)
+    if analysis == "attention":
+        options.setdefault("patterns", _patterns_fit(model, text, n_iters))
+    if analysis == "path_independence":
+        backward = " ".join(reversed(text.split()))
+        given = [text] if backward == text.strip() else [text, backward]
+    return _ANALYSES[analysis](model, given, n_iters, **options)
 
 
 def results(
@@ -44,15 +90,27 @@ def results(
     text: str,
     n_iters: int,
     *,
+    full: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, step: None,
+    refused: Callable[[str, str], None] = lambda kind, reason: None,
     **settings: Any,
 ) -> dict[str, Result]:
-    """The analyses a bundle holds, by name. `progress(done, total, step)` is told before each."""
+    """The analyses a bundle holds, by name; `full` adds the costly ones.
+
+    `progress(done, total, step)` is told before each, `refused(kind, reason)` of one that is left out because the
+    model or the text does not allow it.
+    """
     found: dict[str, Result] = {}
-    for done, kind in enumerate(KINDS):
-        progress(done, len(STEPS), STEPS[done])
-        found[kind] = run(kind, model, text, n_iters, **settings)
-    progress(len(KINDS), len(STEPS), STEPS[-1])
+    kinds = KINDS + (COSTLY if full else ())
+    for done, kind in enumerate(kinds):
+        progress(done, len(kinds) + 1, TITLES.get(kind, kind))
+        try:
+            found[kind] = run(kind, model, text, n_iters, **settings)
+        except InputError as error:
+            if kind in NEEDED:
+                raise
+            refused(kind, str(error))
+    progress(len(kinds), len(kinds) + 1, "states")
     return found
 
 
@@ -62,3 +120,10 @@ def states(model: Any, text: str, n_iters: int) -> dict[str, np.ndarray]:
         model.to_tokens(text), n_iters=n_iters, names_filter=list(STATE_SITES)
     )
     return {name: cache[name].float().cpu().numpy() for name in STATE_SITES}
+
+
+def _patterns_fit(model: Any, text: str, n_iters: int) -> bool:
+    """Whether the patterns of every block and head of the Body, trained and random, are few enough to keep."""
+    n = model.to_tokens(text).shape[-1]
+    heads = len(getattr(model, "body", ())) * model.cfg.n_heads
+    return 2 * 4 * n_iters * heads * n * n <= MOST_PATTERN_BYTES

@@ -39,6 +39,8 @@ class FixedPoint(Result):
         METRICS[m].formula for m in ("raw", "relative", "direction", "readout")
     )
 
+    report_views: ClassVar[tuple[dict[str, Any], ...]] = ({"view": "text"}, {}, {"view": "tokens"})
+
     valid: np.ndarray
     """[batch, pos] bool: tokens, not padding."""
     denominator: str
@@ -183,7 +185,7 @@ class FixedPoint(Result):
         return pd.concat([frame, *frames], ignore_index=True) if frames else frame
 
     def figure(self, *, theme: str = "light", view: str = "distances", **options: Any) -> go.Figure:
-        """`view="distances"` (four distances and the limit), `"norm"`, or `"tokens"` (`metric=`, `batch=`)."""
+        """`view="distances"` (four distances, limit), `"norm"`, `"tokens"` (`metric=`), `"text"`; `position=` a token."""
         from probes.figures import fixed_point as figures
 
         return figures.draw(self, view=view, theme=theme, **options)

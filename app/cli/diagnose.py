@@ -36,6 +36,10 @@ def command(
         list[str] | None,
         typer.Option(help="Halting rule, NAME or NAME=THRESHOLD (repeatable).  [all rules]"),
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="The costly analyses too: derivatives, blocks, other starts."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random-initialisation control.")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
@@ -43,7 +47,7 @@ def command(
         bool, typer.Option("--json", help="Print the summary as JSON on stdout.")
     ] = False,
 ) -> None:
-    """Run fixed points, lens, trajectories and halting on a text; write tables, states and a report."""
+    """Run the analyses on a text; write tables, states and a report that says what the numbers mean."""
     prompt = _prompt(text, file)
     if out.exists() and not overwrite:
         # Said before the model runs, not after.
@@ -61,13 +65,17 @@ def command(
     with Console(stderr=True).status("loading the model") as status:
         loaded = loops.load(model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype)
         policies = [_policy(spec) for spec in rule] if rule else None
+        left_out: dict[str, str] = {}
         results = exporting.results(
-            loaded, prompt, n_iters, seed=seed, rules=policies,
+            loaded, prompt, n_iters, seed=seed, rules=policies, full=full,
+            refused=left_out.__setitem__,
             progress=lambda done, total, step: status.update(f"{step} ({done + 1} of {total})"),
         )  # fmt: skip
         states = exporting.states(loaded, prompt, n_iters)
         status.update("writing")
-        settings = {"text": prompt, "n_iters": n_iters, "seed": seed, "rules": rule}
+        settings: dict[str, Any] = {"text": prompt, "n_iters": n_iters, "seed": seed, "rules": rule}
+        if left_out:
+            settings["left_out"] = left_out
         if start is not None:
             settings["loop"] = looping.settings(loaded.window)
         bundle.save(results, out, states=states, settings=settings, overwrite=overwrite)

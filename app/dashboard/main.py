@@ -11,14 +11,17 @@ from app.view import bundles, notices, sidebar
 # run a page file without this frame.
 PAGES = [
     st.Page("screens/overview.py", title="Overview", icon=":material/visibility:", default=True),
-    st.Page("screens/fixed_points.py", title="Fixed points", icon=":material/adjust:"),
+    st.Page("screens/dynamics.py", title="Dynamics", icon=":material/adjust:"),
+    st.Page("screens/attention.py", title="Attention", icon=":material/center_focus_strong:"),
     st.Page("screens/lens.py", title="Lens", icon=":material/grid_on:"),
-    st.Page("screens/trajectories.py", title="Trajectories", icon=":material/timeline:"),
     st.Page("screens/halting.py", title="Halting", icon=":material/pan_tool:"),
     st.Page("screens/probes.py", title="Probes", icon=":material/biotech:"),
     st.Page("screens/tasks.py", title="Tasks", icon=":material/checklist:"),
     st.Page("screens/compare.py", title="Compare", icon=":material/compare:"),
     st.Page("screens/export.py", title="Export", icon=":material/ios_share:"),
+    # Addresses of pages that became part of Dynamics: old links show it.
+    st.Page("screens/dynamics.py", title="Dynamics", url_path="fixed_points", visibility="hidden"),
+    st.Page("screens/dynamics.py", title="Dynamics", url_path="trajectories", visibility="hidden"),
 ]
 
 HERE = Path(__file__).parent

@@ -6,13 +6,14 @@ import io
 import shlex
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
 from abbie_lens.errors import InputError
 from app import exporting, looping
-from app.view import downloads, runs
+from app.view import demand, downloads, runs
 from app.view.source import NAMES, BundleSource, LiveSource, Source
 from probes import Result, bundle
 
@@ -107,10 +108,15 @@ def command(source: Source) -> str:
         }
     asked |= {"--n-iters": str(source.n_iters), "--out": "run"}
     parts = [part for pair in asked.items() for part in pair]
+    parts += ["--full"] if demand.finished(source) else []
     return shlex.join(["abbie-lens", "diagnose", source.text, *parts])
 
 
 def _results(source: Source) -> dict[str, Result]:
     if not isinstance(source, LiveSource):
         return source.bundle.results
-    return {kind: source.result(kind) for kind in exporting.KINDS}
+    found = {kind: source.result(kind) for kind in exporting.NEEDED}
+    for kind in exporting.CHEAP:
+        with suppress(InputError):  # the model does not allow it; its own page says why
+            found[kind] = source.result(kind)
+    return found | demand.finished(source)

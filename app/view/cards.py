@@ -31,7 +31,7 @@ def _verdict(fixed: FixedPoint) -> None:
     # A metric's value is cut where a heading wraps.
     st.caption(
         "Most states",
-        help="What the direction of the state does over the iterations; see Fixed points.",
+        help="What the direction of the state does over the iterations; see Dynamics.",
     )
     most = max(trained, key=lambda verdict: trained[verdict]) if trained else "undefined"
     st.markdown(f"#### {most}")
@@ -44,7 +44,7 @@ def _distances(fixed: FixedPoint) -> None:
     st.caption(
         "The last step, median over tokens",
         help="‖h_r − h_{r−1}‖ raw, relative to ‖h_{r−1}‖, between directions, and after the final "
-        "norm; see Fixed points.",
+        "norm; see Dynamics.",
     )
     runs = list(next(iter(steps.values())))
     with st.container(horizontal=True, wrap=False, gap="xsmall"):

@@ -114,25 +114,43 @@ def overlay(results: Sequence[tuple[str, Any]], look: str, rule: str) -> Compari
 
 def _side_by_side(results: Sequence[tuple[str, Any]], look: str) -> None:
     title, _, prepare, view = LOOKS[look]
-    prepared = [prepare(result) for _, result in results]
-    drawn = [half(result, theme=figures.theme(), **view) for result in prepared]
-    scales.share(*drawn)
-    level(*drawn)
-    columns = st.columns(2)
-    for i, (result, figure) in enumerate(zip(prepared, drawn, strict=True)):
-        with columns[i % 2]:
-            figures.draw(figure, f"compare-{look}-{i}", f"{title}, {results[i][0]}")
-            downloads.buttons(result, f"{look}-{i + 1}")
-    st.caption(plain.markdown(prepared[0].formula))
+    prepared = [(name, prepare(result)) for name, result in results]
+    side_by_side(prepared, look, title, [view] * len(prepared))
     if look == "paths":
         st.caption("Every panel has its own components: compare the shapes, not the places.")
+    _iterations_differ(results)
+
+
+def _iterations_differ(results: Sequence[tuple[str, Any]]) -> None:
     differing = {result.model.counts: name for name, result in results}
     if len(differing) > 1:
         told = "; ".join(f"{name}: {count}" for count, name in differing.items())
         st.caption(plain.markdown(f"One iteration is not the same in all. {told}."))
 
 
-def half(result: Result, **view: Any) -> go.Figure:
+def side_by_side(
+    results: Sequence[tuple[str, Any]],
+    key: str,
+    title: str,
+    views: Sequence[dict[str, Any]],
+    height: int = HEIGHT,
+) -> None:
+    """A figure of each result, two in a row, on shared scales; the formula below."""
+    drawn = [
+        half(result, height, theme=figures.theme(), **view)
+        for (_, result), view in zip(results, views, strict=True)
+    ]
+    scales.share(*drawn)
+    level(*drawn)
+    columns = st.columns(2)
+    for i, ((name, result), figure) in enumerate(zip(results, drawn, strict=True)):
+        with columns[i % 2]:
+            figures.draw(figure, f"compare-{key}-{i}", f"{title}, {name}")
+            downloads.buttons(result, f"{key}-{i + 1}")
+    st.caption(plain.markdown(results[0][1].formula))
+
+
+def half(result: Result, height: int = HEIGHT, **view: Any) -> go.Figure:
     """The result's figure for half a page: lower, a subtitle of two short lines, and no caption.
 
     The caption is set for a whole page; the formula stands below the figures.
@@ -146,7 +164,7 @@ def half(result: Result, **view: Any) -> go.Figure:
     for caption in figure.select_annotations({"name": "caption"}):
         figure.update_layout(margin_b=-caption.yshift)
         caption.visible = False
-    return figures.fit(figure, HEIGHT)
+    return figures.fit(figure, height)
 
 
 def level(*drawn: go.Figure) -> None:

@@ -9,10 +9,20 @@ import streamlit as st
 
 import probes
 from abbie_lens.bridged import Loop
-from abbie_lens.errors import AbbieLensError
-from app.view import notices, runs
-from app.view.jobs import Job
+from app.view import runs, work
 from probes import LinearProbes
+
+SLOT = "probe_job"
+WORDS = work.Words(
+    waiting="Nothing fitted yet",
+    how="Choose what to look for and press “Fit the probes”. It takes from seconds to minutes; the "
+    "other pages can be used meanwhile.",
+    doing="Fitting",
+    steps="steps",
+    stopped="The fit was stopped before it was done.",
+    refused="These probes cannot be fitted",
+    changed="Shown is the last fit; the choices above have changed since.",
+)
 
 _BASELINES = {
     "majority": "most frequent class",
@@ -37,60 +47,20 @@ class Request:
 
 def start(request: Request) -> None:
     """Begin fitting, after stopping what this session fitted before."""
-    cancel()
     model = runs.model(request.model, request.loop)
 
-    def work(progress: object) -> LinearProbes:
+    def fit(progress: object) -> LinearProbes:
         return probes.linear(
             model, request.text, label=request.label, sites=request.sites,
             n_iters=request.n_iters, progress=progress,
         )  # fmt: skip
 
-    st.session_state["probe_job"] = (request, Job(work))
-
-
-def cancel() -> None:
-    """Stop this session's fit, if one runs."""
-    if job := st.session_state.get("probe_job"):
-        job[1].cancel()
+    work.start(SLOT, request, fit)
 
 
 def outcome(request: Request) -> LinearProbes | None:
     """The fitted result of `request`; draws progress, or why there is none."""
-    asked, job = st.session_state.get("probe_job", (None, None))
-    if job is None:
-        notices.notice(
-            "Nothing fitted yet",
-            "Choose what to look for and press “Fit the probes”. It takes from seconds to minutes; the "
-            "other pages can be used meanwhile.",
-        )
-        return None
-    if job.running:
-        _watch()
-        return None
-    if job.cancelled:
-        notices.notice("Cancelled", "The fit was stopped before it was done.")
-        return None
-    if isinstance(job.error, AbbieLensError):
-        notices.notice("These probes cannot be fitted", str(job.error))
-        return None
-    if job.error is not None:
-        raise job.error
-    if asked != request:
-        st.caption(
-            ":material/history: Shown is the last fit; the choices above have changed since."
-        )
-    return job.result
-
-
-@st.fragment(run_every=0.5)
-def _watch() -> None:
-    _, job = st.session_state["probe_job"]
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(job.fraction, f"Fitting: {job.done} of {job.total or '…'} steps")
-    right.button("Cancel", key="probe_cancel", on_click=cancel, icon=":material/stop:")
+    return work.outcome(SLOT, request, WORDS)
 
 
 def numbers(result: LinearProbes) -> None:

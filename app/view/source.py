@@ -16,6 +16,14 @@ NAMES = {
     "lens": "lens",
     "trajectories": "trajectory",
     "halting": "halting",
+    "orbits": "path",
+    "similarity": "similarity",
+    "attention": "attention",
+    "per_block": "block",
+    "spectrum": "multiplier",
+    "path_independence": "path-independence",
+    "lyapunov": "Lyapunov",
+    "fixed_points": "fixed-point search",
     "linear": "probe",
 }
 

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import streamlit as st
-
 import probes
 from abbie_lens import tasks
 from abbie_lens.bridged import Loop
-from abbie_lens.errors import AbbieLensError
 from abbie_lens.tasks.base import Task
-from app.view import notices, picker, runs
-from app.view.jobs import Job
+from app.view import notices, picker, runs, work
 from app.view.prompts import own_task
 from app.view.source import LiveSource
 from probes import TaskDepth
 
 TRAIN = "abbie-lens train --task k-hop --loop abbie-d"
+SLOT = "task_job"
+WORDS = work.Words(
+    waiting="Nothing measured yet",
+    how="Press “Measure”. It takes from seconds to minutes; the other pages can be used meanwhile.",
+    doing="Measuring",
+    steps="answers",
+    stopped="The run was stopped before it was done.",
+    refused="This cannot be measured",
+    changed="Shown is the last run; the choices above have changed since.",
+)
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,6 @@ def request(
     return Request(source.model, settings, difficulty, n_iters, n, source.loop)
 
 
-@st.cache_resource(max_entries=1)
-def _finished() -> dict[tuple, TaskDepth]:
-    """Finished runs, shared by all visitors; the oldest make room."""
-    return {}
-
-
 def _key(asked: Request) -> tuple:
     """A checkpoint written anew under the same name is another model."""
     return (asked, runs.checkpoint(asked.model, asked.loop))
@@ -68,66 +68,19 @@ def _key(asked: Request) -> tuple:
 
 def start(asked: Request) -> None:
     """Begin the run, after stopping what this session ran before; nothing is run twice."""
-    cancel()
+    work.cancel(SLOT)
     with notices.calm():
-        key, model = _key(asked), runs.model(asked.model, asked.loop)
-        finished = _finished()
+        model = runs.model(asked.model, asked.loop)
 
-        def work(progress: Any) -> TaskDepth:
-            if key not in finished:
-                done = probes.task_depth(
-                    model, tasks.decode(json.loads(asked.task)), asked.n_iters, asked.difficulty,
-                    n_answers=asked.n_answers, progress=progress,
-                )  # fmt: skip
-                while len(finished) >= 16:
-                    finished.pop(next(iter(finished)))
-                finished[key] = done
-            return finished[key]
+        def measure(progress: Any) -> TaskDepth:
+            return probes.task_depth(
+                model, tasks.decode(json.loads(asked.task)), asked.n_iters, asked.difficulty,
+                n_answers=asked.n_answers, progress=progress,
+            )  # fmt: skip
 
-        st.session_state["task_job"] = (asked, Job(work))
-
-
-def cancel() -> None:
-    """Stop this session's run, if one goes on."""
-    if job := st.session_state.get("task_job"):
-        job[1].cancel()
+        work.start(SLOT, asked, measure, _key(asked))
 
 
 def outcome(asked: Request) -> TaskDepth | None:
     """The result of `asked`, or of the last run; draws progress, or why there is none."""
-    done = _finished().get(_key(asked))
-    if done is not None:
-        return done
-    before, job = st.session_state.get("task_job", (None, None))
-    if job is None:
-        notices.notice(
-            "Nothing measured yet",
-            "Press “Measure”. It takes from seconds to minutes; the other pages can be used meanwhile.",
-        )
-        return None
-    if job.running:
-        _watch()
-        return None
-    if job.cancelled:
-        notices.notice("Cancelled", "The run was stopped before it was done.")
-        return None
-    if isinstance(job.error, AbbieLensError):
-        notices.notice("This cannot be measured", str(job.error))
-        return None
-    if job.error is not None:
-        raise job.error
-    if before != asked:
-        st.caption(
-            ":material/history: Shown is the last run; the choices above have changed since."
-        )
-    return job.result
-
-
-@st.fragment(run_every=0.5)
-def _watch() -> None:
-    _, job = st.session_state["task_job"]
-    if not job.running:
-        st.rerun()
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(job.fraction, f"Measuring: {job.done} of {job.total or '…'} answers")
-    right.button("Cancel", key="task_cancel", on_click=cancel, icon=":material/stop:")
+    return work.outcome(SLOT, asked, WORDS, _key(asked))

@@ -15,7 +15,7 @@ from abbie_lens.errors import InputError
 from probes.bundle.places import inside
 from probes.result import Result
 
-FORMAT, SCHEMA_VERSION, FILE = "abbie-lens bundle", 1, "manifest.json"
+FORMAT, SCHEMA_VERSION, FILE = "abbie-lens bundle", 2, "manifest.json"
 LIBRARIES = ("abbie-lens", "torch", "numpy", "pandas", "scikit-learn", "plotly", "safetensors")
 
 
@@ -84,12 +84,18 @@ def read(folder: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise InputError(
             f"bundle {str(folder)!r}: schema version {version!r}; this program reads"
-            f" {SCHEMA_VERSION}."
+            f" {SCHEMA_VERSION}. {_remedy(version)}"
         )
     for key, kind in (("results", dict), ("files", dict)):
         if not isinstance(manifest.get(key), kind):
             raise InputError(f"bundle {str(folder)!r}: {FILE} has no {key!r}.")
     return manifest
+
+
+def _remedy(version: object) -> str:
+    if isinstance(version, int) and version < SCHEMA_VERSION:
+        return "It was written before; write it again with abbie-lens diagnose, its report.html still opens."
+    return "It was written by a later version: update abbie-lens."
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from probes import readings
 from probes.bundle.template import CSS, JAVASCRIPT, PAGE
 from probes.figures import labels
+from probes.fixed_point_result import FixedPoint
+from probes.readings.base import number
 from probes.result import Result
 
 THEMES = ("light", "dark")
@@ -29,7 +32,10 @@ def page(results: Mapping[str, Result], manifest: Mapping[str, Any]) -> str:
             height = pair["light"].layout.height or 450
             drawn.append(_figure(key, height))
         caption = _caption(manifest["results"][name])
-        sections.append(f"<section><h2>{escape(name)}</h2>{''.join(drawn)}{caption}</section>")
+        said = _said(result)
+        sections.append(
+            f"<section><h2>{escape(name)}</h2>{said}{''.join(drawn)}{caption}</section>"
+        )
     return PAGE.format(
         title=escape(f"abbie-lens: {_model_names(manifest)}"),
         css=CSS,
@@ -54,6 +60,23 @@ def in_script(value: Any) -> str:
 def _views(result: Result) -> tuple[dict[str, Any], ...]:
     """Views of the result that a report shows: those its class names, else its own default."""
     return getattr(type(result), "report_views", ({},))
+
+
+def _said(result: Result) -> str:
+    """What the result's numbers mean: a row for each, trained, random, sentence."""
+    head = ""
+    if isinstance(result, FixedPoint):
+        answer, because = readings.headline(result)
+        head = f"<p><strong>{escape(answer)}.</strong> {escape(because)}</p>"
+    rows = [
+        f"<tr><th>{escape(one.name)}</th><td>{number(one.value)}</td><td>{number(one.control)}</td>"
+        f"<td>{escape(one.says)}</td></tr>"
+        for one in readings.of(result)
+    ]
+    if not rows:
+        return head
+    columns = "<tr><th></th><th>trained</th><th>random</th><th></th></tr>"
+    return f"{head}<table>{columns}{''.join(rows)}</table>"
 
 
 def _figure(key: str, height: float) -> str:

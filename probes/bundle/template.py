@@ -42,6 +42,10 @@ dt { color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 q, code { font-family: "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace; font-size: 13px; }
 q::before, q::after { content: none; }
+table { border-collapse: collapse; font-size: 14px; margin: 8px 0 16px; }
+th { font-weight: 500; text-align: left; color: var(--muted); white-space: nowrap; }
+th, td { padding: 3px 16px 3px 0; vertical-align: top; }
+td:nth-child(2), td:nth-child(3) { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .plot { margin: 16px 0 24px; }
 .numbers, footer { color: var(--muted); font-size: 13px; overflow-wrap: anywhere; }
 footer { margin-top: 48px; padding-top: 16px; border-top: 1px solid var(--line); }

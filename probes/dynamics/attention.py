@@ -50,6 +50,8 @@ class Attention(Result):
     title: ClassVar[str] = "Attention over the iterations"
     formula: ClassVar[str] = "; ".join(f"{name}: {text}" for name, text in MEASURES.items())
 
+    report_views: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"view": "heads"})
+
     valid: np.ndarray
     """[batch, pos] bool: tokens, not padding."""
     sites: tuple[str, ...]

@@ -54,6 +54,8 @@ class Orbits(Result):
         "k from m = r/2"
     )
 
+    report_views: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"view": "measures"})
+
     valid: np.ndarray
     """[batch, pos] bool: tokens, not padding."""
     unit: bool

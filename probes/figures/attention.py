@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import style
+from probes.figures import chosen, style
 from probes.figures.attention_patterns import pattern, patterns
 from probes.figures.bands import add_band
 from probes.figures.room import give_room
@@ -39,8 +39,14 @@ def draw(result: Attention, *, view: str, theme: style.Theme, **options: Any) ->
     return views[view](result, theme=theme, **options)
 
 
-def measures(result: Attention, *, theme: style.Theme) -> go.Figure:
-    """Each measure against iteration: median and 10–90% band over blocks and heads, random weights beside."""
+def measures(result: Attention, *, theme: style.Theme, position: int | None = None) -> go.Figure:
+    """Each measure against iteration: median and 10–90% band over blocks and heads, random weights beside.
+
+    `position` adds one token of the first sequence, its mean over blocks and heads.
+    """
+    if position is not None:
+        chosen.check(result, position)
+    by_token = result.per_token()
     fig = style.new_figure(
         result.title,
         style.subtitle(result, None),
@@ -57,6 +63,9 @@ def measures(result: Attention, *, theme: style.Theme) -> go.Figure:
         for role, run in runs.items():
             if run is not None:
                 _curve(fig, run, name, role, theme, legend=i == 0, **cell)
+        if position is not None and name in by_token:
+            values = by_token[name][:, 0, position]
+            chosen.line(fig, result, position, values, theme, legend=i == 0, **cell)
         style.iteration_axis(fig, len(result.entropy), max_ticks=6, **cell)
         fig.update_yaxes(range=[-0.04, 1.04], tickfont_size=11, nticks=6, **cell)
     text = (

@@ -8,13 +8,15 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
     from probes.dynamics.attention import Attention
 
 MAX_ROWS, MAX_COLS = 8, 8
+_HALF = 48
+"""Characters of a caption's line: both figures stand side by side on a page."""
 
 
 def patterns(
@@ -58,14 +60,20 @@ def patterns(
                 title_text=f"k = {k}" if col == 1 else None, title_standoff=4, row=row, col=col,
             )  # fmt: skip
     text = "Query downward, key across, in each; blank: not seen. Colour by the root of the mass."
-    style.caption(fig, text, below=20)
+    style.caption(fig, text, below=20, width=_HALF)
     return give_room(fig, min(78 * len(shown), 620), panel_titles=True)
 
 
 def pattern(
-    result: Attention, *, theme: style.Theme, iteration: int = -1, block: int = 0, head: int = 0
+    result: Attention,
+    *,
+    theme: style.Theme,
+    iteration: int = -1,
+    block: int = 0,
+    head: int = 0,
+    position: int | None = None,
 ) -> go.Figure:
-    """One pattern with tokens on both axes."""
+    """One pattern with tokens on both axes; what the token at `position` asks, and who asks it, are framed."""
     _kept(result, iteration=iteration, block=block, head=head)
     keep = result.valid[0]
     tokens = [t for t, k in zip(result.tokens[0], keep, strict=True) if k]
@@ -87,11 +95,16 @@ def pattern(
         ],
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
+    if position is not None:
+        chosen.column(fig, result, position, theme)
+        chosen.row_of(fig, result, position, theme)
     below = style.token_axis(fig, tokens, "x", title="key")
     style.token_axis(fig, tokens, "y", title="query")
     fig.update_yaxes(range=[len(tokens) - 0.5, -0.5])
     fig.update_layout(margin_l=48 + 7 * max(len(labels.visible(t, 14)) for t in tokens))
-    style.caption(fig, "Blank: not seen. Colour by the root of the mass.", below=below)
+    style.caption(fig, "Blank: not seen. Colour by the root of the mass.", below=below, width=_HALF)
+    # The labels of the queries are wide: the title begins above them.
+    fig.update_layout(title={"x": 0.02, "xref": "container"})
     return give_room(fig, int(np.clip(16 * len(tokens), 260, 620)))
 
 

@@ -37,6 +37,8 @@ class Palette:
     control: str
     shuffled: str
     """Trained weights on the same tokens in another order."""
+    chosen: str
+    """The one token that is picked out."""
     categories: tuple[str, ...]
     iterations: tuple[float, float]
     """Part of viridis that stands out from the paper."""
@@ -56,6 +58,7 @@ PALETTES: dict[str, Palette] = {
         trained="#0072B2",
         control="#D55E00",
         shuffled="#009E73",
+        chosen="#CC3399",
         categories=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4b5160"),
         iterations=(0.0, 0.88),
     ),
@@ -72,6 +75,7 @@ PALETTES: dict[str, Palette] = {
         trained="#56B4E9",
         control="#E69F00",
         shuffled="#2fbf94",
+        chosen="#ff7ac8",
         categories=("#56B4E9", "#E69F00", "#2fbf94", "#d993b9", "#e0703a", "#4d9fd6", "#c3c9d4"),
         iterations=(0.22, 1.0),
     ),

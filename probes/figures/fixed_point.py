@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.bands import add_band
 from probes.figures.fixed_point_grid import token_view, verdict_line
 from probes.figures.grid import span
+from probes.figures.verdict_strip import verdict_strip
 
 if TYPE_CHECKING:
     from probes.fixed_point_result import FixedPoint
@@ -43,18 +44,28 @@ def draw(result: FixedPoint, *, view: str, theme: style.Theme, **options: Any) -
     """The figure of one view. Errors: InputError for an unknown view."""
     if view == "tokens":
         return token_view(result, theme=theme, **options)
+    if view == "text":
+        return verdict_strip(result, theme=theme, **options)
     if view not in VIEWS:
-        raise InputError(f"view={view!r}: expected one of tokens, {', '.join(VIEWS)}.")
+        raise InputError(f"view={view!r}: expected one of tokens, text, {', '.join(VIEWS)}.")
     return curves(result, VIEWS[view], theme=theme, **options)
 
 
 def curves(
-    result: FixedPoint, metrics: tuple[str, ...], *, theme: style.Theme, lines: bool = False
+    result: FixedPoint,
+    metrics: tuple[str, ...],
+    *,
+    theme: style.Theme,
+    lines: bool = False,
+    position: int | None = None,
 ) -> go.Figure:
     """One panel per metric: median and 10–90% band over tokens, trained and random weights.
 
-    `lines` draws every token of the trained model instead of the band.
+    `lines` draws every token of the trained model instead of the band; `position` adds one token of the first
+    sequence.
     """
+    if position is not None:
+        chosen.check(result, position)
     cols = min(3, len(metrics))
     rows = -(-len(metrics) // cols)
     heads = [_head(result.describe(m)) for m in metrics]
@@ -80,6 +91,10 @@ def curves(
         if lines:
             _token_lines(fig, result, metric, row, col, theme)
         _curve(fig, result, metric, "trained", row, col, i == 0, theme, band=not lines)
+        if position is not None:
+            values = result.metric(metric)[:, 0, position]
+            shown = values if metric in LINEAR else np.where(values > 0, values, np.nan)
+            chosen.line(fig, result, position, shown, theme, row=row, col=col, legend=i == 0)
         _axes(fig, result, metric, row, col, theme)
     return style.caption(fig, _caption(result, metrics, lines), below=50)
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import style
+from probes.figures import chosen, style
 from probes.figures.grid import span, token_grid
 
 if TYPE_CHECKING:
@@ -19,9 +19,14 @@ SIGNED = ("angle",)
 
 
 def token_view(
-    result: FixedPoint, *, theme: style.Theme, metric: str = "direction", batch: int = 0
+    result: FixedPoint,
+    *,
+    theme: style.Theme,
+    metric: str = "direction",
+    batch: int = 0,
+    position: int | None = None,
 ) -> go.Figure:
-    """One metric over token × iteration, trained above random weights on one colour scale."""
+    """One metric over token × iteration, trained above random weights on one colour scale; `position` is framed."""
     about = result.describe(metric)
     if not 0 <= batch < len(result.tokens):
         raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
@@ -63,6 +68,10 @@ def token_view(
             showscale=i == 0,
             colorbar={"len": 1.0, "y": 0.5},
         )
+        if position is not None:
+            chosen.column(
+                fig, result, position, theme, batch=batch, row=i + 1 if rows > 1 else None
+            )
         if i + 1 < rows:
             fig.update_xaxes(showticklabels=False, title_text="", row=i + 1, col=1)
     fig.update_layout(margin_t=116)

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -19,14 +19,24 @@ _NAMES = {"step": "of the step", "direction": "of the direction map"}
 
 
 def draw(
-    result: Spectrum, *, theme: style.Theme, batch: int = 0, at: int | None = None
+    result: Spectrum,
+    *,
+    theme: style.Theme,
+    batch: int = 0,
+    at: int | None = None,
+    position: int | None = None,
 ) -> go.Figure:
-    """One panel a map, trained and random weights in it; `at` an iteration that was computed, the last if None."""
+    """One panel a map, trained and random weights in it; `at` an iteration that was computed, the last if None.
+
+    `position` shows one token only.
+    """
     if not 0 <= batch < len(result.tokens):
         raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
     k = result.at[-1] if at is None else at
     if k not in result.at:
         raise InputError(f"at={at}: computed were {', '.join(map(str, result.at))}.")
+    if position is not None:
+        chosen.check(result, position, batch)
     maps = list(result.radius)
     fig = style.new_figure(
         "Leading multipliers",
@@ -41,16 +51,19 @@ def draw(
         reach = 1.1
         for role, one in (("control", result.control), ("trained", result)):
             if one is not None:
-                reach = max(reach, _points(fig, one, role, of, k, batch, col, theme))
+                reach = max(reach, _points(fig, one, role, of, k, (batch, position), col, theme))
         _circle(fig, col, theme)
         ticks = {"range": [-reach, reach], "nticks": 6, "tickangle": 0, "zeroline": True}
         fig.update_xaxes(title_text="real part", row=1, col=col, **ticks)
         anchor = "x" if col == 1 else f"x{col}"
         fig.update_yaxes(scaleanchor=anchor, scaleratio=1, row=1, col=col, **ticks)
     fig.update_yaxes(title_text="imaginary part", row=1, col=1)
+    who = "every token"
+    if position is not None:
+        who = f"{labels.visible(result.tokens[batch][position])} (position {position})"
     style.caption(
         fig,
-        f"{result.formula}. Dots: the largest λ of every token. Inside the circle a difference shrinks each iteration, on "
+        f"{result.formula}. Dots: the largest λ of {who}. Inside the circle a difference shrinks each iteration, on "
         "it it stays, outside it grows. ρ: medians over tokens, trained and random weights.",
         below=50,
     )
@@ -72,13 +85,14 @@ def _points(
     role: Any,
     of: str,
     k: int,
-    batch: int,
+    where: tuple[int, int | None],
     col: int,
     theme: style.Theme,
 ) -> float:
     """Returns how far out they reach."""
     look = style.role(role, theme)
-    positions = np.flatnonzero(result.valid[batch])
+    batch, position = where
+    positions = np.flatnonzero(result.valid[batch]) if position is None else np.array([position])
     values = result.multipliers[of][k, batch, positions]
     real, imaginary = values[..., 0].ravel(), values[..., 1].ravel()
     size = np.hypot(real, imaginary)

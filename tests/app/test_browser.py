@@ -13,9 +13,9 @@ pytestmark = pytest.mark.browser
 
 PAGES = [
     "Overview",
-    "Fixed points",
+    "Dynamics",
+    "Attention",
     "Lens",
-    "Trajectories",
     "Halting",
     "Probes",
     "Tasks",
@@ -149,6 +149,13 @@ def test_a_page_opens_by_its_own_address(visit):
     page = visit("lens", lens="Logit lens", prompt="the rat")
     assert "skips the Tail" in figure(page).locator(".gtitle").first.text_content()
     assert ticks(page)[1:] == ["the", "·rat"]
+
+
+@pytest.mark.parametrize("old", ["fixed_points", "trajectories"])
+def test_an_old_address_shows_dynamics(visit, old):
+    page = visit(old, prompt="the rat")
+    assert page.locator("h3").first.inner_text() == "Does this model converge on this prompt?"
+    assert query(page)["prompt"] == "the rat"
 
 
 def test_typing_a_prompt_changes_figure_and_address(visit):

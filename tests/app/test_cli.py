@@ -132,7 +132,9 @@ def diagnosed(tmp_path_factory, model_folders):
 def test_diagnose_writes_a_bundle_that_holds_the_analyses(diagnosed, model_folders):
     out, _ = diagnosed
     opened = bundle.load(out)
-    assert set(opened.results) == {"fixed_point", "lens", "trajectories", "halting"}
+    assert set(opened.results) == {
+        *("fixed_point", "lens", "trajectories", "halting", "similarity", "attention")
+    }
     model = load(model_folders[0])
     again = probes.fixed_point(model, "the cat <b> sat", 5)
     assert opened.results["fixed_point"].raw == pytest.approx(again.raw, rel=1e-6)

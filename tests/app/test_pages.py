@@ -15,9 +15,9 @@ from .conftest import TEXT
 
 PAGES = [
     "overview",
-    "fixed_points",
+    "dynamics",
+    "attention",
     "lens",
-    "trajectories",
     "halting",
     "probes",
     "tasks",
@@ -128,7 +128,7 @@ def test_a_model_and_prompt_run_once_for_all_pages_and_visitors(dashboard, runs)
     query = {"prompt": "the mat ran, and the cat", "r": "3"}
     at = dashboard("overview.py", query=query)
     assert sorted(runs) == ["fixed_point", "halting", "lens"]
-    for page in ("lens.py", "halting.py", "fixed_points.py"):
+    for page in ("lens.py", "halting.py", "dynamics.py"):
         at.switch_page(f"screens/{page}").run()
     dashboard("overview.py", query=query)
     assert sorted(runs) == ["fixed_point", "halting", "lens"]
@@ -157,31 +157,6 @@ def test_every_rule_can_be_chosen(dashboard):
         assert at.main.select_slider(key=f"threshold_{rule}").value in thresholds.ladder(
             probes.halting_replay.rules_module.policy(rule).describe(), 32
         )
-
-
-def test_verdict_thresholds_judge_again_without_running(dashboard, runs):
-    at = dashboard("fixed_points.py", query={"r": "12", "model": "tiny-abbie-c"})
-    before = list(runs)
-    counts = at.dataframe[0].value
-    at.main.slider(key="decay").set_value(0.5)
-    at.main.slider(key="closure").set_value(0.0).run()
-    assert_calm(at)
-    assert runs == before
-    assert not counts.equals(at.dataframe[0].value)
-
-
-@pytest.mark.parametrize("view", ["Four distances", "Norm", "Every token"])
-def test_fixed_point_views(dashboard, view):
-    at = dashboard("fixed_points.py", query={"fixed_view": view})
-    assert_calm(at)
-    assert len(figures(at)) == 1
-
-
-@pytest.mark.parametrize("view", ["Paths", "Orbits", "Waterfall"])
-def test_trajectory_views(dashboard, view):
-    at = dashboard("trajectories.py", query={"view": view})
-    assert_calm(at)
-    assert len(figures(at)) == 1
 
 
 def test_logit_lens_says_that_it_skips_the_tail(dashboard):

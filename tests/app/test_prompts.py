@@ -9,7 +9,7 @@ from probes.figures import labels
 
 from .test_pages import assert_calm, figures, texts
 
-PAGES = ["overview", "fixed_points", "lens", "trajectories", "halting", "compare", "export"]
+PAGES = ["overview", "dynamics", "attention", "lens", "halting", "compare", "export"]
 ODD = {
     "emoji": "🙂👩‍👩‍👧 and 🏳️‍🌈",
     "right to left": "مرحبا שלום",

@@ -303,7 +303,10 @@ def test_other_folders_and_versions_are_refused(small, tmp_path):
     with pytest.raises(InputError, match="missing"):
         bundle.load(tmp_path)
     edit(small, lambda m: m.update(schema_version=99))
-    with pytest.raises(InputError, match=r"schema version 99.*reads 1"):
+    with pytest.raises(InputError, match=r"schema version 99.*reads 2.*update abbie-lens"):
+        bundle.load(small)
+    edit(small, lambda m: m.update(schema_version=1))
+    with pytest.raises(InputError, match=r"schema version 1; .*reads 2.*write it again"):
         bundle.load(small)
     edit(small, lambda m: m.update(format="something else"))
     with pytest.raises(InputError, match="not an abbie-lens bundle"):
