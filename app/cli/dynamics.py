@@ -19,7 +19,10 @@ def command(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the result.")],
     analysis: Annotated[
-        str, typer.Option(help="What to run on every window; see --help.")
+        str,
+        typer.Option(
+            help="fixed_point, distances, per_block, attention, orbits, similarity, spectrum, lyapunov, path_independence or find_fixed_points."
+        ),
     ] = "fixed_point",
     n_iters: Annotated[int, typer.Option("--n-iters", "-r", min=1, help="Depth.")] = 16,
     window: Annotated[

@@ -363,3 +363,13 @@ def test_retrofit_teaches_a_plain_model_to_loop(tmp_path, tiny_model, tiny_token
     ):
         code, _, err = command(*wrong)
         assert code == 2 and says in err, wrong
+
+
+def test_dynamics_names_every_analysis():
+    import inspect
+
+    from app.cli import dynamics
+    from probes.aggregation import ANALYSES
+
+    told = str(inspect.signature(dynamics.command).parameters["analysis"].annotation)
+    assert all(name in told for name in ANALYSES)
