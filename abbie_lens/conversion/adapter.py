@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from abbie_lens.conversion.lesson import Lesson
 from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.files.hashing import tensor_hash
-from abbie_lens.files.layout import read_json, write_json
+from abbie_lens.files.layout import ADAPTER, read_json, write_json
 from abbie_lens.files.weights import read_tensors, state_tensors
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
 
-WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
+WEIGHTS = "adapter.safetensors"
 
 
 def learnt(model: HookedLoopedTransformer) -> dict[str, torch.Tensor]:
@@ -47,7 +47,7 @@ def save_adapter(model: HookedLoopedTransformer, lesson: Lesson, folder: Path) -
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file(tensors, draft / WEIGHTS)
-        write_json(draft / SETTINGS, {"lesson": lesson.to_dict(), "base": base_hash(model)})
+        write_json(draft / ADAPTER, {"lesson": lesson.to_dict(), "base": base_hash(model)})
         draft.chmod(0o755)
         os.replace(draft, folder)
     finally:
@@ -67,9 +67,9 @@ def load_adapter(
     from abbie_lens.files.load import load
 
     folder = Path(folder).expanduser()
-    settings = read_json(folder / SETTINGS)
+    settings = read_json(folder / ADAPTER)
     if not isinstance(settings.get("lesson"), dict):
-        raise CheckpointError(f"{folder / SETTINGS}: field 'lesson' is missing.")
+        raise CheckpointError(f"{folder / ADAPTER}: field 'lesson' is missing.")
     lesson = Lesson.from_dict(settings["lesson"])
     source = load(lesson.source, device="cpu") if source is None else source
     if base_hash(source) != settings.get("base"):

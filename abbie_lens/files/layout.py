@@ -11,6 +11,7 @@ from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError, ConfigError
 from abbie_lens.files.weights import PICKLED, WEIGHTS
 
+ADAPTER = "adapter.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"

@@ -17,7 +17,7 @@ from abbie_lens.files.device import resolve_device, resolve_dtype
 from abbie_lens.files.fetch import SOURCES
 from abbie_lens.files.foreign import read_foreign
 from abbie_lens.files.keymap import KeyMap
-from abbie_lens.files.layout import CONFIG
+from abbie_lens.files.layout import ADAPTER, CONFIG
 from abbie_lens.files.memory_plan import Announce, Where
 from abbie_lens.files.placement import DeviceMap, MaxMemory
 from abbie_lens.files.pretrained import read_model
@@ -49,7 +49,8 @@ def load(
     """The model called `name_or_path`: a bundled one, a fetched one, a folder, or a hub id, tried in this order.
 
     A folder or id may hold one of the published formats in `abbie_lens.files.formats`, read into our own loops;
-    `model.load_report` then says what became of each tensor.
+    `model.load_report` then says what became of each tensor. A folder with adapter.json is what a retrofit learnt, put on
+    its plain model.
     `device` None or "auto" takes cuda, then mps, then cpu; `dtype` None the one it was saved from.
     With `key_map` (see `abbie_lens.files.keymap`) the path is a safetensors file or folder of another
     program, `config` its shape, and `model.load_report` says what was mapped, missing and unused;
@@ -95,6 +96,13 @@ def load(
             f"{path}: is a file. A saved model is a folder; weights of another program need key_map=."
         )
     given = path == Path(name_or_path).expanduser()
+    if (path / ADAPTER).is_file():
+        from abbie_lens.conversion.adapter import load_adapter
+
+        if where.device is None:
+            raise InputError("device_map=: an adapter is put on its plain model on one device=.")
+        model = load_adapter(path).to(where.device)
+        return model if precision is None else model.to(getattr(torch, precision))
     if is_published(path):
         name = path.resolve().name if given else str(name_or_path)
         return read_published(HookedLoopedTransformer, path, where, precision, name)

@@ -78,7 +78,7 @@ def test_adapters_leave_the_first_iteration_alone_and_help_the_second(place, loo
 def test_an_adapter_alone_is_the_trained_model(place, run):
     files = {file.name: file.stat().st_size for file in (run / "adapter").iterdir()}
     assert set(files) == {"adapter.safetensors", "adapter.json"}
-    final, again = load(run / "training/final", device="cpu"), load_adapter(run / "adapter")
+    final, again = load(run / "training/final", device="cpu"), load(run / "adapter", device="cpu")
     torch.testing.assert_close(again(TOKENS), final(TOKENS))
     assert (again.cfg.n_iters, final.cfg.n_ctx) == (2, 24)
     assert again.cfg.n_ctx == load(place / "plain", device="cpu").cfg.n_ctx == 64
