@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -95,12 +96,16 @@ def _model(shape: Shape) -> HookedLoopedTransformer:
 
 def _text(path: Path, n_tokens: int) -> Path:
     """About so many tokens of the bundled sample, again and again, in documents of a few thousand characters."""
-    sample = zoo.sample_text()
-    pieces = [sample[i : i + 4000] for i in range(0, len(sample), 4000)]
-    size = 0
     with open(path, "w", encoding="utf-8") as file:
-        while size < 4 * n_tokens:
-            for piece in pieces:
-                file.write(piece + "\f")
-                size += len(piece)
+        file.write("\f".join(_pieces(zoo.sample_text(), 4 * n_tokens)))
     return path
+
+
+def _pieces(sample: str, size: int) -> Iterator[str]:
+    """Documents of 4,000 characters, until they have `size`."""
+    start = 0
+    while size > 0:
+        piece = sample[start : start + min(4000, size)]
+        yield piece
+        size -= len(piece)
+        start = (start + len(piece)) % len(sample)

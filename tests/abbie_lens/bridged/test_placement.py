@@ -111,7 +111,7 @@ def test_the_command(saved):
 
     from app.cli import cli
 
-    settings = ["--start", "1", "--stop", "3", "--rule", "damped", "-r", "3", "--n-ctx", "6"]
+    settings = ["--start", "1", "--stop", "3", "--loop", "damped", "-r", "3", "--n-ctx", "6"]
     told = json.loads(
         CliRunner().invoke(cli, ["inspect", str(saved[0]), *settings, "--json"]).stdout
     )
