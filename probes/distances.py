@@ -19,8 +19,8 @@ from probes.limits import Limit
 from probes.running import normed, states
 from probes.trust import NEVER
 
-PER_THREAD, ON_A_DEVICE = 2**15, 2**22
-"""Numbers of a state that are measured at once: 256 KiB in float64 for each thread of the host, or 32 MiB."""
+PIECE, ON_A_DEVICE = 2**15, 2**22
+"""Numbers of a state that are measured at once: 256 KiB in float64 on the host, which one thread then works on, or 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def measure(
         h, n = (x.detach().flatten(0, 1).to(where) for x in (state.h, normed(model, state.z)))
         if not pieces:
             on_host = where.type == "cpu"
-            at_once = PER_THREAD * torch.get_num_threads() if on_host else ON_A_DEVICE
+            at_once = PIECE if on_host else ON_A_DEVICE
             size = max(1, at_once // h.shape[-1])
             largest = numerics.largest_norm(model.dtype)
             for start in range(0, len(h), size):

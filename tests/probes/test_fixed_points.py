@@ -233,7 +233,7 @@ def test_tokens_measured_apart_are_as_measured_together(tiny_model, monkeypatch,
     ids = [[1, 2, 3, 4], [5, 6, 7, 0]]
     together = fixed_point(model, ids, 6, attention_mask=mask, control=False)
     at_once = tokens_at_once * model.cfg.d_model // torch.get_num_threads()
-    monkeypatch.setattr(distances, "PER_THREAD", at_once)
+    monkeypatch.setattr(distances, "PIECE", at_once)
     apart = fixed_point(model, ids, 6, attention_mask=mask, control=False)
     for name in METRICS:
         np.testing.assert_allclose(apart.metric(name), together.metric(name), rtol=1e-12)
