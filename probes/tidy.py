@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from probes.result import Result
 
 
 def tidy(
@@ -39,6 +43,15 @@ def tidy(
             full = _lengthened(values, rows)
             frame[name] = full[:, keep].T.reshape(-1)
     return pd.DataFrame(frame)
+
+
+def with_control(frame: pd.DataFrame, control: Result | None) -> pd.DataFrame:
+    """The table of trained weights above that of its control, told apart by the column `weights`."""
+    if "weights" not in frame:
+        frame.insert(0, "weights", "trained")
+    if control is None:
+        return frame
+    return pd.concat([frame, control.to_frame().assign(weights="random")], ignore_index=True)
 
 
 def _lengthened(values: np.ndarray, rows: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import body_sites, watched
-from probes.tidy import tidy
+from probes.tidy import tidy, with_control
 from probes.trust import Trust
 
 if TYPE_CHECKING:
@@ -109,12 +109,9 @@ class Attention(Result):
         k, b, h = np.indices(self.entropy.shape).reshape(3, -1)
         columns = {name: self.measure(name).reshape(-1) for name in MEASURES}
         blocks = np.array([s.removesuffix(".attn.hook_pattern") for s in self.sites])
-        index = {"weights": "trained", "iteration": k, "block": blocks[b], "head": h}
+        index = {"iteration": k, "block": blocks[b], "head": h}
         frame = pd.DataFrame({**index, **columns})
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        return with_control(frame, self.control)
 
     def token_frame(self) -> pd.DataFrame:
         """One row per token and iteration: the numbers of `per_token`."""

@@ -23,7 +23,7 @@ from probes.dynamics.walk import Walk, drawn, usable, whole_number
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.tidy import tidy
+from probes.tidy import tidy, with_control
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,18 +78,13 @@ class PathIndependence(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per token and size of the push; `weights` tells the control apart."""
-        import pandas as pd
 
         columns = {"moved": self.moved}
         columns |= {name: values[0] for name, values in self.per_token().items()}
         frame = tidy(self.tokens, columns, valid=self.valid)
         frame = frame.rename(columns={"iteration": "size"})
         frame["size"] = self.sizes[frame["size"].to_numpy()]
-        frame.insert(0, "weights", "trained")
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light", **options: Any) -> go.Figure:
         """How far pushes of growing size move the end, trained and random, with the cosines beside."""

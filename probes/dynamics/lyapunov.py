@@ -23,7 +23,7 @@ from probes.dynamics.walk import Walk, drawn, first_lost, usable, whole_number
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.tidy import tidy
+from probes.tidy import tidy, with_control
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,6 @@ class Lyapunov(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per token and iteration: growth of the leading direction, all exponents."""
-        import pandas as pd
 
         columns = {"growth_1": self.growth[..., 0]}
         columns |= {name: values[0] for name, values in self.per_token().items()}
@@ -83,11 +82,7 @@ class Lyapunov(Result):
             for i in range(self.sequence_exponents.shape[-1])
         }
         frame = tidy(self.tokens, columns | {"diverged_at": self.diverged_at}, valid=self.valid)
-        frame.insert(0, "weights", "trained")
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light", **options: Any) -> go.Figure:
         """Exponents by rank, trained and random, and the leading one of every token; `batch` the sequence."""

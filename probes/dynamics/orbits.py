@@ -23,7 +23,7 @@ from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import states
-from probes.tidy import tidy
+from probes.tidy import tidy, with_control
 from probes.trust import NEVER, Trust
 
 if TYPE_CHECKING:
@@ -110,16 +110,11 @@ class Orbits(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per token; `weights` tells the control apart."""
-        import pandas as pd
 
         names = (*MEASURES, "period", "kind", "diverged_at", "overflow_at")
         columns = {name: getattr(self, name)[None] for name in names}
         frame = tidy(self.tokens, columns, valid=self.valid).drop(columns="iteration")
-        frame.insert(0, "weights", "trained")
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light", view: str = "text", **options: Any) -> go.Figure:
         """`view="text"`: the text, each token in the colour of its kind; `"measures"`: the numbers behind."""

@@ -19,6 +19,7 @@ from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import states
+from probes.tidy import with_control
 from probes.trust import Trust
 
 if TYPE_CHECKING:
@@ -83,11 +84,8 @@ class Similarity(Result):
 
         j, k = np.indices(self.cka.shape).reshape(2, -1)
         values = {name: getattr(self, name).reshape(-1) for name in ("cka", "hsic", "cosine")}
-        frame = pd.DataFrame({"weights": "trained", "iteration": j, "other": k, **values})
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        frame = pd.DataFrame({"iteration": j, "other": k, **values})
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light") -> go.Figure:
         """CKA and mean cosine as iteration × iteration, trained above random weights."""

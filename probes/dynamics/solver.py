@@ -22,6 +22,7 @@ from probes.dynamics.walk import Walk, whole_number
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
+from probes.tidy import with_control
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,6 @@ class FixedPointSearch(Result):
 
         frame = pd.DataFrame(
             {
-                "weights": "trained",
                 "batch": self.sequence,
                 "stability": self.stability,
                 "radius": np.array(
@@ -102,10 +102,7 @@ class FixedPointSearch(Result):
                 **{f"found_by_{m}": self.found[:, i] for i, m in enumerate(METHODS)},
             }
         )
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light", **options: Any) -> go.Figure:
         """A table of the solutions, trained and random."""

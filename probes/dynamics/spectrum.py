@@ -23,7 +23,7 @@ from probes.dynamics.walk import Walk, first_lost, iterations, usable, whole_num
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.tidy import tidy
+from probes.tidy import tidy, with_control
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,6 @@ class Spectrum(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per token and iteration; `weights` tells the control apart."""
-        import pandas as pd
 
         columns = self.per_token() | {"diverged_at": self.diverged_at}
         for of, parts in self.multipliers.items():
@@ -106,12 +105,7 @@ class Spectrum(Result):
         for of, values in self.sequence_radius.items():
             columns[f"sequence_radius_{of}"] = np.repeat(values[..., None], self.valid.shape[1], -1)
         frame = tidy(self.tokens, columns, valid=self.valid)
-        frame.insert(0, "weights", "trained")
-        if self.control is None:
-            return frame
-        return pd.concat(
-            [frame, self.control.to_frame().assign(weights="random")], ignore_index=True
-        )
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light", **options: Any) -> go.Figure:
         """Leading multipliers on the unit circle; `of` the map, `batch` the sequence, `at` the iteration."""

@@ -24,6 +24,7 @@ from probes.inputs import prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import states
+from probes.tidy import with_control
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,17 +85,13 @@ class Upward(Result):
         names = ("value", "low", "high", "change", "change_low", "change_high")
         frame = pd.DataFrame(
             {
-                "weights": "trained",
                 "measure": np.repeat(np.array(MEASURES, dtype=object), len(self.depths)),
                 "n_iters": np.tile(self.depths, len(MEASURES)),
                 **{name: getattr(self, name).reshape(-1) for name in names},
                 "undefined": np.tile(np.array(self.undefined, dtype=object), len(MEASURES)),
             }
         )
-        if self.control is None:
-            return frame
-        control = self.control.to_frame().assign(weights="random")
-        return pd.concat([frame, control], ignore_index=True)
+        return with_control(frame, self.control)
 
     def figure(self, *, theme: str = "light") -> go.Figure:
         """NLL and accuracy against r, and below each its change from the trained depth."""
