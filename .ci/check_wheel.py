@@ -163,7 +163,7 @@ def look_at(address: str) -> None:
     browser_path = next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER_FLAGS)
-        for name in ("", "fixed_points"):
+        for name in ("", "dynamics"):
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(f"{address}/{name}", wait_until="domcontentloaded")
             page.wait_for_selector(".js-plotly-plot", timeout=180_000)
