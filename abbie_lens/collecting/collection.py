@@ -86,7 +86,10 @@ class Collection:
     def open(cls, folder: str | Path) -> Collection:
         """The collection in `folder`. Errors: CheckpointError where there is none."""
         path = Path(folder).expanduser()
-        return cls(path, manifest.read(path))
+        found = manifest.read(path)
+        if "rows" not in found:  # an analysis over a corpus has a manifest too
+            raise CheckpointError(f"{path}: is no collection; it holds no sites.")
+        return cls(path, found)
 
     @property
     def complete(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +71,6 @@ class CollectConfig:
         plain = dataclasses.asdict(self) | {"sites": list(self.sites)}
         del plain["out"]
         return plain
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> CollectConfig:
-        """Inverse of `settled`, which leaves `out` to be given. Errors: ConfigError for an unknown setting."""
-        unknown = set(plain) - {f.name for f in dataclasses.fields(cls)}
-        if unknown:
-            raise ConfigError(f"collect: unknown settings {sorted(unknown)}.")
-        return cls(**{**plain, "sites": tuple(plain["sites"])})
 
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from abbie_lens.errors import CheckpointError, ExistsError, InputError
+from abbie_lens.files.plain_json import read_object, write_object
 
 FORMAT = "abbie-lens-collection-1"
 NAME = "manifest.json"
@@ -15,33 +14,19 @@ NAME = "manifest.json"
 
 def read(folder: Path) -> dict[str, Any]:
     """The manifest. Errors: CheckpointError where there is none, or it is not one of ours."""
-    try:
-        found = read_json(folder / NAME)
-        if found["format"] != FORMAT:
-            raise CheckpointError(f"format {found['format']!r}, expected {FORMAT}")
-    except (CheckpointError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: is no collection ({error}).") from error
+    if not (folder / NAME).is_file():
+        raise CheckpointError(f"{folder}: is no collection; it has no {NAME}.")
+    found = read_object(folder / NAME)
+    if found.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder}: format {found.get('format')!r}; this version reads {FORMAT}."
+        )
     return found
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
     """Whole or not at all."""
-    write_json(folder / NAME, {"format": FORMAT, **manifest})
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds. Errors: CheckpointError for one that can't be read."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: can't be read ({error}).") from error
-
-
-def write_json(path: Path, plain: Any) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(plain, indent=2), "utf-8")
-    os.replace(partial, path)
+    write_object(folder / NAME, {"format": FORMAT, **manifest})
 
 
 def begin(folder: Path, manifest: dict[str, Any], resume: bool) -> None:

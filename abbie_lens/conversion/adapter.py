@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from abbie_lens.conversion.lesson import Lesson
 from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.files.hashing import tensor_hash
-from abbie_lens.files.layout import ADAPTER, read_json, write_json
+from abbie_lens.files.layout import ADAPTER
+from abbie_lens.files.plain_json import read_object, write_object
 from abbie_lens.files.weights import read_tensors, state_tensors
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def save_adapter(model: HookedLoopedTransformer, lesson: Lesson, folder: Path) -
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file(tensors, draft / WEIGHTS)
-        write_json(draft / ADAPTER, {"lesson": lesson.to_dict(), "base": base_hash(model)})
+        write_object(draft / ADAPTER, {"lesson": lesson.to_dict(), "base": base_hash(model)})
         draft.chmod(0o755)
         os.replace(draft, folder)
     finally:
@@ -67,7 +68,7 @@ def load_adapter(
     from abbie_lens.files.load import load
 
     folder = Path(folder).expanduser()
-    settings = read_json(folder / ADAPTER)
+    settings = read_object(folder / ADAPTER)
     if not isinstance(settings.get("lesson"), dict):
         raise CheckpointError(f"{folder / ADAPTER}: field 'lesson' is missing.")
     lesson = Lesson.from_dict(settings["lesson"])

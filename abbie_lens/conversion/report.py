@@ -11,7 +11,7 @@ import numpy as np
 from abbie_lens.conversion.lesson import Lesson
 from abbie_lens.conversion.teach import AFTER, BEFORE, LESSON
 from abbie_lens.errors import InputError
-from abbie_lens.files.layout import read_json
+from abbie_lens.files.plain_json import read_object
 from abbie_lens.training.evaluate import bootstrap_means
 
 CONFIDENCE = 0.95
@@ -54,8 +54,8 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def _read(folder: Path) -> Run:
-    lesson = Lesson.from_dict(read_json(folder / LESSON))
-    before, after = read_json(folder / BEFORE), read_json(folder / AFTER)
+    lesson = Lesson.from_dict(read_object(folder / LESSON))
+    before, after = read_object(folder / BEFORE), read_object(folder / AFTER)
     return Run(
         folder.name,
         lesson,

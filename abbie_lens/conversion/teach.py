@@ -16,8 +16,9 @@ from abbie_lens.conversion.adapter import save_adapter
 from abbie_lens.conversion.lesson import Lesson
 from abbie_lens.corpus import read_documents
 from abbie_lens.errors import ConfigError
-from abbie_lens.files.layout import is_model_folder, read_config, read_json, write_json
+from abbie_lens.files.layout import is_model_folder, read_config
 from abbie_lens.files.load import load
+from abbie_lens.files.plain_json import read_object, write_object
 from abbie_lens.training.config import TrainConfig
 from abbie_lens.training.evaluate import OnWindows, block_sums
 from abbie_lens.training.progress import OnProgress
@@ -71,13 +72,13 @@ def make(lesson: Lesson) -> HookedLoopedTransformer:
 def _claim(lesson: Lesson, out: Path) -> None:
     file = out / LESSON
     if file.is_file():
-        before = Lesson.from_dict(read_json(file)).to_dict()
+        before = Lesson.from_dict(read_object(file)).to_dict()
         for name, value in lesson.to_dict().items():
             if name not in FREE and before[name] != value:
                 raise ConfigError(
                     f"{name}={value!r}: {out} was begun with {before[name]!r}; resume it so, or name another folder."
                 )
-    write_json(file, lesson.to_dict())
+    write_object(file, lesson.to_dict())
 
 
 def _encode(folder: Path, start: Path, data: str, heldout: str) -> dict[str, Path]:
@@ -141,4 +142,4 @@ def _measure(
             ("loop.adapters.", "loop.steps.") if lesson.train == "adapters" else "body."
         )
     )
-    write_json(file, {"n_iters": list(lesson.depths), **sums, "trained_parameters": trained})
+    write_object(file, {"n_iters": list(lesson.depths), **sums, "trained_parameters": trained})

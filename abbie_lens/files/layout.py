@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError, ConfigError
+from abbie_lens.files.plain_json import read_object
 from abbie_lens.files.weights import PICKLED, WEIGHTS
 
 ADAPTER = "adapter.json"
@@ -70,7 +70,7 @@ def read_config(folder: Path) -> tuple[LoopedConfig, str | None]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a config file. Errors: CheckpointError if it is missing or holds no object."""
+    """The object in a file of a model. Errors: CheckpointError, with what a folder without one is."""
     if not file.is_file():
         pickled = sorted(f.name for f in file.parent.glob("*") if f.suffix in PICKLED)
         hint = f" It has {', '.join(pickled)}: pickled files are never read." if pickled else ""
@@ -78,17 +78,4 @@ def read_json(file: Path) -> dict[str, Any]:
             f"{file.parent}: no {file.name}, so this is not a saved model.{hint} Your own weights "
             "load with key_map= and config=; see docs/bring-your-own.md."
         )
-    try:
-        plain = json.loads(file.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{file}: not JSON ({error}).") from error
-    if not isinstance(plain, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, found {type(plain).__name__}.")
-    return plain
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write an object to `file`, whole or not at all."""
-    partial = file.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    return read_object(file)

@@ -18,7 +18,8 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 
 from abbie_lens.errors import ConfigError, ExistsError
-from abbie_lens.files.layout import ACCURACY, EVALUATION, write_json
+from abbie_lens.files.layout import ACCURACY, EVALUATION
+from abbie_lens.files.plain_json import write_object
 
 from . import checkpoints, metrics
 from .card import training_card, training_metrics
@@ -76,7 +77,7 @@ class _Run:
         self.now = TrainProgress(0, self.trainer.n_steps)
         self.step = self._restore()
         if self.main:
-            write_json(self.out / "config.json", config.to_dict())
+            write_object(self.out / "config.json", config.to_dict())
         if config.trackers:
             accelerator.init_trackers("abbie-lens", config={"run": json.dumps(config.to_dict())})
 
@@ -193,7 +194,7 @@ class _Run:
                 overwrite=True,
             )
             name = EVALUATION if isinstance(result, Evaluation) else ACCURACY
-            write_json(partial / name, result.to_dict())
+            write_object(partial / name, result.to_dict())
             os.replace(partial, final)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()

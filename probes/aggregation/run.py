@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from abbie_lens.collecting import manifest
 from abbie_lens.collecting.stretches import OnProgress, Stretches
 from abbie_lens.corpus import Window, window_size
+from abbie_lens.files.plain_json import read_object, write_object
 from probes.aggregation import part
 from probes.aggregation.config import AggregateConfig
 from probes.aggregation.fold import Analyse, Fold
@@ -42,11 +42,11 @@ def aggregate(
 
     def work(number: int, windows: list[Window]) -> None:
         made, rows = fold(windows)
-        manifest.write_json(config.folder / ROWS, rows)
+        write_object(config.folder / ROWS, rows)
         made.save(part.path(config.folder, number))
 
     def finish() -> None:
-        rows = manifest.read_json(config.folder / ROWS)
+        rows = read_object(config.folder / ROWS)
         total = part.merged(
             Part.load(part.path(config.folder, n)) for n in part.done(config.folder)
         )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from abbie_lens.errors import InputError
 from probes.figures import chosen, style
 from probes.figures.attention_patterns import pattern, patterns
-from probes.figures.bands import add_band
+from probes.figures.bands import add_median
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -99,23 +99,11 @@ def _curve(
         if np.isfinite(heads_at_k).any():
             low[k], median[k], high[k] = np.nanquantile(heads_at_k, [0.1, 0.5, 0.9])
     k = np.arange(len(values))
-    if values.shape[1] > 1:
-        add_band(fig, k, low, high, look["color"], alpha=0.18, row=row, col=col)
-    fig.add_scatter(
-        x=k,
-        y=median,
-        name=label,
-        legendgroup=role,
-        showlegend=legend,
-        mode="lines+markers",
-        line={"color": look["color"], "dash": look["dash"], "width": 2},
-        marker={"symbol": look["symbol"], "size": 5 if role == "trained" else 8},
-        customdata=np.stack([low, high], -1),
-        hovertemplate=f"<b>{label}</b><br>k = %{{x}}<br>median %{{y:.3g}}"
-        "<br>10–90%: %{customdata[0]:.3g} … %{customdata[1]:.3g}<extra></extra>",
-        row=row,
-        col=col,
-    )
+    size = 5 if role == "trained" else 8
+    add_median(
+        fig, k, (low, median, high), look, label,
+        size=size, group=role, legend=legend, band=values.shape[1] > 1, row=row, col=col,
+    )  # fmt: skip
 
 
 def heads(result: Attention, *, theme: style.Theme, measure: str = "entropy") -> go.Figure:

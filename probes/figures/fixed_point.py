@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
 from probes.figures import chosen, labels, style
-from probes.figures.bands import add_band
+from probes.figures.bands import add_median
 from probes.figures.fixed_point_grid import token_view, verdict_line
 from probes.figures.grid import span
 from probes.figures.verdict_strip import verdict_strip
@@ -115,23 +115,11 @@ def _curve(
     k = np.arange(len(median))
     if metric not in LINEAR:
         low, median, high = (np.where(v > 0, v, np.nan) for v in (low, median, high))
-    if band:
-        add_band(fig, k, low, high, look["color"], alpha=0.18, row=row, col=col)
-    fig.add_scatter(
-        x=k,
-        y=median,
-        name=name,
-        legendgroup=role,
-        showlegend=legend,
-        mode="lines+markers",
-        line={"color": look["color"], "dash": look["dash"], "width": 2},
-        marker={"symbol": look["symbol"], "size": _SIZES[role] if len(k) <= 33 else 3},
-        customdata=np.stack([low, high], -1),
-        hovertemplate=f"<b>{name}</b><br>k = %{{x}}<br>median %{{y:.3g}}"
-        "<br>10–90%: %{customdata[0]:.3g} … %{customdata[1]:.3g}<extra></extra>",
-        row=row,
-        col=col,
-    )
+    size = _SIZES[role] if len(k) <= 33 else 3
+    add_median(
+        fig, k, (low, median, high), look, name,
+        size=size, group=role, legend=legend, band=band, row=row, col=col,
+    )  # fmt: skip
     if metric not in _STEPS:
         _mark_h0(fig, median[0], row, col, theme)
 
