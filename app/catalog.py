@@ -69,8 +69,11 @@ def stamp(name: str) -> tuple[tuple[str, float], ...]:
     at = None if hub.is_hub_id(name) and not Path(name).is_dir() else folder(name)
     if at is None:
         return ()
-    files = (path for path in at.iterdir() if path.is_file())
-    return tuple(sorted((path.name, path.stat().st_mtime) for path in files))
+    try:
+        files = (path for path in at.iterdir() if path.is_file())
+        return tuple(sorted((path.name, path.stat().st_mtime) for path in files))
+    except OSError:  # it is being replaced, or gone
+        return ()
 
 
 def label(name: str) -> str:

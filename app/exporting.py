@@ -9,10 +9,10 @@ import numpy as np
 
 import probes
 from abbie_lens.errors import InputError
+from abbie_lens.loops.base import CONCEPT_SPACE
 from probes import Result
 from probes.control import fresh_weights
 
-STATE_SITES = ("loop.hook_state", "loop.hook_readout")
 NEEDED = ("fixed_point", "lens", "trajectories", "halting")
 """Analyses of every bundle; what one of them refuses is an error."""
 CHEAP = ("similarity", "attention")
@@ -61,8 +61,8 @@ def run(
 ) -> Result:
     """One analysis with the settings that dashboard and bundles share.
 
-    `seed` draws random weights; `random` runs them instead, for an analysis whose result has none beside it. Path independence compares the text's end with that of its words in reverse order: an
-    input as long, of the same vocabulary.
+    `seed` draws random weights; `random` runs them instead, for an analysis whose result has none beside it. Path
+    independence compares the text's end with that of its words in reverse order: an input as long, of the same vocabulary.
     """
     if analysis not in _ANALYSES:
         raise ValueError(f"analysis={analysis!r}: expected one of {', '.join(_ANALYSES)}")
@@ -117,9 +117,9 @@ def results(
 def states(model: Any, text: str, n_iters: int) -> dict[str, np.ndarray]:
     """h_k and z_k of every token, [r+1, batch, pos, d_model], by site name."""
     _, cache = model.run_with_cache(
-        model.to_tokens(text), n_iters=n_iters, names_filter=list(STATE_SITES)
+        model.to_tokens(text), n_iters=n_iters, names_filter=list(CONCEPT_SPACE)
     )
-    return {name: cache[name].float().cpu().numpy() for name in STATE_SITES}
+    return {name: cache[name].float().cpu().numpy() for name in CONCEPT_SPACE}
 
 
 def _patterns_fit(model: Any, text: str, n_iters: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,7 @@ from abbie_lens.corpus import batches, cut_windows, padded, read_documents
 from abbie_lens.loops import AbbieD
 from abbie_lens.training import load_tokenizer
 from benchmarks.shapes import TINY, Shape
-from benchmarks.timing import Pairs, paired
+from benchmarks.timing import Pairs, paired, peak_bytes
 
 SHORT, LONG = 5, 488
 """Batches: of 2,048 tokens, 10,240 and 999,424."""
@@ -84,7 +83,7 @@ def peak_of_collecting(shape: Shape, n_batches: int) -> float:
                 shard_tokens=2 * shape.batch * shape.pos,
             ),
         )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_bytes()
 
 
 def _model(shape: Shape) -> HookedLoopedTransformer:

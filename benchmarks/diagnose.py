@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 
 from abbie_lens import load
@@ -13,21 +11,21 @@ from abbie_lens.zoo import sample_text
 from app import exporting
 from benchmarks.peers import UnavailableError
 from benchmarks.shapes import Shape
-from benchmarks.timing import Once
+from benchmarks.timing import Once, peak_bytes
 
 MODEL = "smollm2-135m"
 
 
 def smollm2_seconds(shape: Shape, pairs: int) -> Once:
-    """Fixed points, lens, trajectories, halting and states of SmolLM2, damped, in seconds, loading not counted."""
+    """Fixed points, lens, trajectories, halting, similarity, attention and states of SmolLM2, damped, in seconds, loading not counted."""
     seconds = _diagnose(shape)
-    return Once(seconds, f"One run, peak memory {_peak():.2f} GB.")
+    return Once(seconds, f"One run, peak memory {peak_bytes() / 1e9:.2f} GB.")
 
 
 def smollm2_memory(shape: Shape, pairs: int) -> Once:
     """The same in a process of its own: GB at its peak, everything included."""
     seconds = _diagnose(shape)
-    return Once(_peak(), f"One run of {seconds:.1f} s.")
+    return Once(peak_bytes() / 1e9, f"One run of {seconds:.1f} s.")
 
 
 def _diagnose(shape: Shape) -> float:
@@ -43,9 +41,3 @@ def _diagnose(shape: Shape) -> float:
     exporting.results(model, text, shape.n_iters)
     exporting.states(model, text, shape.n_iters)
     return time.perf_counter() - start
-
-
-def _peak() -> float:
-    """GB that this process had in memory at its peak."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

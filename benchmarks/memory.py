@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -16,7 +14,7 @@ from abbie_lens import load
 from abbie_lens.files.layout import WEIGHTS
 from abbie_lens.loops import AbbieD
 from benchmarks.shapes import TINY, Shape
-from benchmarks.timing import Pairs
+from benchmarks.timing import Pairs, peak_bytes
 
 
 def load_peak(shape: Shape, pairs: int) -> Pairs:
@@ -36,9 +34,6 @@ def _peak(folder: Path, small: Path, device: str) -> int:
     load(small, device=device)  # what loading imports is no part of a model
     before = psutil.Process().memory_info().rss
     model = load(folder, device=device)
-    # kilobytes on Linux, bytes on macOS
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    peak = peak_bytes()
     del model
     return peak - before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +82,12 @@ def _seconds(fn: Callable[[], Any], device: str) -> float:
     elapsed = time.perf_counter() - start
     del result
     return elapsed
+
+
+def peak_bytes() -> int:
+    """What this process held in memory at its peak."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _wait(device: str) -> None:

@@ -1,6 +1,6 @@
 """Decoder: a plain decoder read once and looped over as many windows as wanted, all on the same weights.
 
-    decoder = read_decoder(folder, "smollm", device, None)
+    decoder = read_decoder(folder, "smollm", Where(device), None)
     early, late = decoder.looped(Loop(4, 8)), decoder.looped(Loop(20, 24, "damped"))
 
 Bridging changes a model in place and a window names its sites, so each window needs modules of its own. Modules weigh

@@ -20,8 +20,8 @@ from abbie_lens.bridged.names import canonical
 from abbie_lens.bridged.source import bridge, first_line, read_config
 from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.hooks.capture import record
+from abbie_lens.loops.base import CONCEPT_SPACE
 
-STATES = ("loop.hook_state", "loop.hook_readout")
 Shape = tuple[int, ...]
 
 
@@ -49,7 +49,7 @@ class Imagined:
         rows = lambda site: n_iters if site.startswith("body.") else 0  # noqa: E731
         return (
             *((site, rows(site), shape) for site, shape in self.shapes.items()),
-            *((site, n_iters + 1, (1, self.n_ctx, self.cfg.d_model)) for site in STATES),
+            *((site, n_iters + 1, (1, self.n_ctx, self.cfg.d_model)) for site in CONCEPT_SPACE),
         )
 
 

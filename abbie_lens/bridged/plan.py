@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from abbie_lens.bridged.imagine import STATES, Imagined
+from abbie_lens.bridged.imagine import Imagined
 from abbie_lens.errors import InputError
 from abbie_lens.files.device import resolve_device
 from abbie_lens.files.memory_plan import MemoryPlan, Where, make_plan
 from abbie_lens.files.placement import DISK, device_name, free_room
+from abbie_lens.loops.base import CONCEPT_SPACE
 
 DeviceOf = dict[str, str]
 """Part of the source, by its name in transformers -> a device, or `disk`."""
@@ -79,7 +80,7 @@ def plan(
     spread = ", ".join(f"{part or 'all'} on {on}" for part, on in list(at.items())[:6])
     return make_plan(
         seen.cfg.dtype, weights, loading, spread + (", ..." if len(at) > 6 else ""),
-        where.offload_folder, depth, seen.n_ctx, sum(held[s] for s in STATES), sum(held.values()),
+        where.offload_folder, depth, seen.n_ctx, sum(held[s] for s in CONCEPT_SPACE), sum(held.values()),
     )  # fmt: skip
 
 

@@ -75,8 +75,10 @@ class Lesson:
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """Depths measured: the control has no loop."""
-        return (1,) if self.control else self.measured_depths
+        """Depths measured, those that are compared among them; the control has no loop."""
+        if self.control:
+            return (1,)
+        return tuple(sorted({1, self.n_iters, *self.measured_depths}))
 
     @property
     def family(self) -> LoopFamily:

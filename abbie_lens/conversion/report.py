@@ -25,6 +25,8 @@ class Run:
     name: str
     lesson: Lesson
     trained_parameters: int
+    depths: tuple[int, ...]
+    """That were measured."""
     before: np.ndarray
     after: np.ndarray
     """[block, depth] sums of NLL."""
@@ -34,7 +36,9 @@ class Run:
 
     def column(self, when: str, r: int) -> np.ndarray:
         """[block] sums at depth r, `before` or `after` training."""
-        return getattr(self, when)[:, self.lesson.depths.index(r)]
+        if r not in self.depths:
+            raise InputError(f"{self.name}: r = {r} was not measured, only {self.depths}.")
+        return getattr(self, when)[:, self.depths.index(r)]
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -50,6 +54,11 @@ def read_runs(folder: Path) -> list[Run]:
         for name in ("count", "document"):
             if not np.array_equal(getattr(run, name), getattr(runs[0], name)):
                 raise InputError(f"{run.name}: measured on other windows than {runs[0].name}.")
+        for name in ("source", "start", "stop"):
+            if getattr(run.lesson, name) != getattr(runs[0].lesson, name):
+                raise InputError(
+                    f"{run.name}: another {name} than {runs[0].name}'s; report them apart."
+                )
     return sorted(runs, key=lambda run: run.lesson.control)
 
 
@@ -60,6 +69,7 @@ def _read(folder: Path) -> Run:
         folder.name,
         lesson,
         after["trained_parameters"],
+        tuple(after["n_iters"]),
         np.array(before["total"]),
         np.array(after["total"]),
         np.array(after["count"]),
@@ -141,7 +151,7 @@ def _interval(run: Run, sums: np.ndarray) -> tuple[float, float, float]:
 def _losses(runs: list[Run]) -> str:
     lines = ["| run | r | before | interval | after | interval |", "|---|--:|--:|:-:|--:|:-:|"]
     for run in runs:
-        for r in run.lesson.depths:
+        for r in run.depths:
             cells = []
             for when in ("before", "after"):
                 mean, low, high = _interval(run, run.column(when, r))

@@ -22,8 +22,9 @@ from abbie_lens.files.plain_json import read_object, write_object
 from abbie_lens.training.config import TrainConfig
 from abbie_lens.training.evaluate import OnWindows, block_sums
 from abbie_lens.training.progress import OnProgress
+from abbie_lens.training.recipe import Recipe
 from abbie_lens.training.run import train
-from abbie_lens.training.tokenizer import load_tokenizer
+from abbie_lens.training.tokenizer import load_tokenizer, tokenizer_hash
 from abbie_lens.training.tokens import TokenFile, write_tokens
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 LESSON, START, TRAINING, ADAPTER = "lesson.json", "start", "training", "adapter"
 BEFORE, AFTER = "before.json", "after.json"
+SOURCES = "sources.json"
 FREE = frozenset(("train_tokens",))
 """Settings that a resumed run may change, as long as the learning rate does not fall yet."""
 
@@ -82,11 +84,21 @@ def _claim(lesson: Lesson, out: Path) -> None:
 
 
 def _encode(folder: Path, start: Path, data: str, heldout: str) -> dict[str, Path]:
-    made = {}
-    for name, source in (("train", data), ("heldout", heldout)):
-        made[name] = folder / f"{name}.bin"
-        if not made[name].with_suffix(".json").is_file():
-            write_tokens(read_documents(source), load_tokenizer(start), made[name])
+    """Token files of both texts. Errors: ConfigError where the folder has those of other texts or another tokenizer."""
+    tokenizer, file = load_tokenizer(start), folder / SOURCES
+    sources = {"train": data, "heldout": heldout, "tokenizer": tokenizer_hash(tokenizer)}
+    before = read_object(file) if file.is_file() else sources
+    for name, source in sources.items():
+        if before.get(name) != source:
+            raise ConfigError(
+                f"{name}={source!r}: {folder} has the tokens of {before.get(name)!r}; name another folder."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_object(file, sources)
+    made = {name: folder / f"{name}.bin" for name in ("train", "heldout")}
+    for name, path in made.items():
+        if not path.with_suffix(".json").is_file():
+            write_tokens(read_documents(sources[name]), tokenizer, path)
     return made
 
 
@@ -135,11 +147,6 @@ def _measure(
         progress=on_windows,
     )
     sums = {"total": total.tolist(), "count": count.tolist(), "document": document.tolist()}
-    trained = sum(
-        p.numel()
-        for n, p in model.named_parameters()
-        if n.startswith(
-            ("loop.adapters.", "loop.steps.") if lesson.train == "adapters" else "body."
-        )
-    )
+    parts = Recipe(stage=lesson.train).trained_parts(model.cfg.loop)
+    trained = sum(p.numel() for n, p in model.named_parameters() if n.startswith(parts))
     write_object(file, {"n_iters": list(lesson.depths), **sums, "trained_parameters": trained})

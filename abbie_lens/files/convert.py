@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -45,6 +44,7 @@ def convert(
     path, name = Path(source).expanduser(), str(source)
     if path.is_file():
         target = path.with_suffix(".safetensors") if out is None else Path(out).expanduser()
+        _refuse_existing(target)
         _write(_tensors([path]), target)
         return target
     if path.is_dir():
@@ -57,6 +57,7 @@ def convert(
         raise CheckpointError(f"{name!r}: expected a pickled file, a folder, or a hub id.")
     files = _pickles(folder)
     if target.resolve() == folder.resolve():
+        _refuse_existing(target / WEIGHTS)
         _write(_tensors(files), target / WEIGHTS)
         return target
     _check_free(target)
@@ -104,7 +105,7 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
             with file.open("rb") as stream:
                 mapped = stream.read(2) == b"PK"
             held: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-        except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:  # fmt: skip
+        except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
             reason = " ".join(str(error).split(".")[0].split())
             raise CheckpointError(
                 f"{file}: damaged, or holds more than tensors, which is never read ({reason})."
@@ -130,8 +131,7 @@ def _unwrapped(held: Any) -> dict[str, Tensor] | None:
 
 
 def _write(tensors: dict[str, Tensor], target: Path) -> None:
-    if target.exists():
-        raise ExistsError(f"{target}: exists already; it is not replaced.")
+    target.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     try:
@@ -140,6 +140,11 @@ def _write(tensors: dict[str, Tensor], target: Path) -> None:
         os.replace(scratch, target)
     finally:
         Path(scratch).unlink(missing_ok=True)
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise ExistsError(f"{target}: exists already; it is not replaced.")
 
 
 def _check_free(folder: Path) -> None:

@@ -27,12 +27,13 @@ def convert(file: Path, folder: Path) -> None:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
+            trust_remote_code=False,
             dtype=torch.float32,
             local_files_only=True,
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(
-            file.parent, gguf_file=file.name, local_files_only=True
+            file.parent, gguf_file=file.name, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # a damaged file fails wherever it is first read wrongly
         raise CheckpointError(

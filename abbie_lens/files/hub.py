@@ -136,6 +136,6 @@ def upload(folder: Path, repo_id: str, *, private: bool, token: str | None, mess
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
-    except (OfflineModeIsEnabled, HFValidationError, OSError, ValueError) as error:
+    except (OfflineModeIsEnabled, HFValidationError, HTTPError, OSError, ValueError) as error:
         raise CheckpointError(f"{repo_id}: not uploaded ({_line(error)}).") from error
     return str(commit.repo_url)

@@ -9,7 +9,7 @@ from typing import Any
 from abbie_lens.config import LoopedConfig
 from abbie_lens.errors import CheckpointError, ConfigError
 from abbie_lens.files.plain_json import read_object
-from abbie_lens.files.weights import PICKLED, WEIGHTS
+from abbie_lens.files.weights import CONVERT, PICKLED, WEIGHTS
 
 ADAPTER = "adapter.json"
 CONFIG = "config.json"
@@ -73,7 +73,11 @@ def read_json(file: Path) -> dict[str, Any]:
     """The object in a file of a model. Errors: CheckpointError, with what a folder without one is."""
     if not file.is_file():
         pickled = sorted(f.name for f in file.parent.glob("*") if f.suffix in PICKLED)
-        hint = f" It has {', '.join(pickled)}: pickled files are never read." if pickled else ""
+        hint = (
+            f" It has {', '.join(pickled)}: pickled files are never read. {CONVERT}"
+            if pickled
+            else ""
+        )
         raise CheckpointError(
             f"{file.parent}: no {file.name}, so this is not a saved model.{hint} Your own weights "
             "load with key_map= and config=; see docs/bring-your-own.md."

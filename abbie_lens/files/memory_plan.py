@@ -13,8 +13,7 @@ import torch
 from abbie_lens.errors import InputError
 from abbie_lens.files.placement import DISK, DeviceMap, MaxMemory, Placement, place
 from abbie_lens.hooks.memory import capture_bytes, free_bytes
-
-STATES = ("loop.hook_state", "loop.hook_readout")
+from abbie_lens.loops.base import CONCEPT_SPACE
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def plan_memory(
         placement.folder,
         depth,
         length,
-        held(STATES),
+        held(CONCEPT_SPACE),
         held(rows),
     )
 

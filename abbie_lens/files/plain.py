@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from abbie_lens.errors import CheckpointError
+from abbie_lens.errors import CheckpointError, first_line
 from abbie_lens.files.formats import candidates
 from abbie_lens.files.layout import CONFIG, is_model_folder, read_json
 from abbie_lens.files.weights import stored_shapes, weight_files
@@ -48,9 +48,8 @@ def describe_plain(folder: Path) -> PlainDecoder:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         n_blocks = int(config.get_text_config().num_hidden_layers)
     except Exception as error:  # each config class checks its own fields in its own way
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{folder / CONFIG}: transformers cannot read it ({first})."
+            f"{folder / CONFIG}: transformers cannot read it ({first_line(error)})."
         ) from error
     files = weight_files(folder)
     shapes = [shape for file in files for shape in stored_shapes(file).values()]

@@ -19,6 +19,7 @@ from abbie_lens.hooks.cache import IterationCache
 from abbie_lens.hooks.capture import Capture, NamesFilter, Storage, wanted_sites
 from abbie_lens.hooks.memory import capture_bytes, require_room
 from abbie_lens.hooks.points import Clock, OwnedHook, Site, detach
+from abbie_lens.loops.base import CONCEPT_SPACE
 
 if TYPE_CHECKING:
     from abbie_lens.components.embed import Embed
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from abbie_lens.lock import RunLock
 
 AddressedHooks = Sequence[tuple[str | Callable[[str], bool], Callable[..., Any]]]
-STATES = ("loop.hook_state", "loop.hook_readout")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class AddressedRootModule(HookedRootModule):
             )
         model_device, model_dtype = self.embed.weight.device, self.embed.weight.dtype
         size = lambda rows: capture_bytes(self.cfg, rows, batch, pos, cache_dtype or model_dtype)  # noqa: E731
-        states = [(name, self.rows(name, depth)) for name in STATES]
+        states = [(name, self.rows(name, depth)) for name in CONCEPT_SPACE]
         require_room(
             size((name, len(rows)) for name, rows in keep.items()) * (1 + incl_bwd),
             size(states),

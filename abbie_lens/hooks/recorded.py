@@ -13,8 +13,8 @@ from torch import Tensor
 
 from abbie_lens.errors import InputError
 from abbie_lens.hooks.cache import IterationCache, Rows
+from abbie_lens.loops.base import CONCEPT_SPACE
 
-STATES = ("loop.hook_state", "loop.hook_readout")
 """Sites with a row before the first iteration."""
 
 
@@ -86,7 +86,7 @@ def _tensor(entry: Any, where: str) -> Tensor:
 def _depth(lengths: Mapping[str, int]) -> int | None:
     """r, from the first site with r rows, or from a state's r + 1."""
     for name, length in lengths.items():
-        if name not in STATES:
+        if name not in CONCEPT_SPACE:
             return length
     return min(lengths.values()) - 1 if lengths else None
 
@@ -96,7 +96,7 @@ def _expected(name: str, n_iters: int | None, model: Any) -> int:
     site = name.removesuffix("_grad")
     if site in getattr(model, "hook_dict", {}) and hasattr(model, "rows"):
         return model.rows(site, depth)
-    return depth + (site in STATES)
+    return depth + (site in CONCEPT_SPACE)
 
 
 def _require_regular(name: str, rows: Rows, expected: int, lengths: Mapping[str, int]) -> None:

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 RESIDUALS = ("between", "skip_first", "literal")
 
 
+def doubling(cfg: LoopedConfig) -> float:
+    """Growth of B(h) + h: 2 where blocks add to the stream; 1 where they norm it, which leaves a sum of normed vectors."""
+    return 1.0 if getattr(cfg, "norm_placement", "pre") == "sandwich_stream" else 2.0
+
+
 @dataclass(frozen=True)
 class AbbieD(LoopFamily):
     """The Body's output plus its input is the next state."""
@@ -48,8 +53,8 @@ class AbbieD(LoopFamily):
         return n_iters <= (0 if self.residual == "literal" else 1)
 
     def growth(self, cfg: LoopedConfig) -> float:
-        """2 where blocks add to the stream; 1 where they norm it, which leaves a sum of normed vectors."""
-        return 1.0 if getattr(cfg, "norm_placement", "pre") == "sandwich_stream" else 2.0
+        """What AbbIE-D's carry multiplies the state by."""
+        return doubling(cfg)
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k) + h_k, read out as `residual` says."""

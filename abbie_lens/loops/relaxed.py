@@ -8,7 +8,7 @@ nor s, so that depth 1 stays the model that the Body was taken from (our choices
 
 Norms and biases are shared. There are adapters for `max_iters` iterations; after them the last ones are repeated, or
 more are refused. Ranks up to the smaller side of a matrix make sense: there any untied stack of max_iters x N_b blocks is
-one of these (`relaxing.relax` makes it from one).
+one of these (`conversion.relax.relax` makes it from one).
 
 Born at random, A and B are both drawn like the weights, so that both move from the first step (our choice; with B = 0 A
 would wait for it). Source: arXiv 2410.20672, read in a summary.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
+from abbie_lens.loops.abbie_d import doubling
 from abbie_lens.loops.base import Advance, LoopFamily, require, require_iterations
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class Relaxed(LoopFamily):
         return self.carry == "repeat" or n_iters <= (
             1 if self.carry == "abbie-d" else self.plain_first
         )
+
+    def growth(self, cfg: LoopedConfig) -> float:
+        """That of AbbIE-D with its carry."""
+        return doubling(cfg) if self.carry == "abbie-d" else 1.0
 
     def parts(self, cfg: LoopedConfig) -> dict[str, nn.Module]:
         """`adapters`, by adapted iteration and block, then by the names inside a block; `steps` with that carry."""

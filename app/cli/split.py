@@ -37,6 +37,8 @@ def command(
         raise InputError(f"--figure {str(figure)!r}: expected a name that ends in .html")
     if figure is not None and figure.exists():
         raise ExistsError(f"--figure {str(figure)!r} exists; choose another file")
+    if figure is not None and not figure.parent.is_dir():
+        raise InputError(f"--figure {str(figure)!r}: there is no folder {str(figure.parent)!r}")
     from rich.console import Console
 
     from app import catalog
@@ -52,7 +54,7 @@ def command(
     with Console(stderr=True).status("loading the model") as status:
         # Any window will do: the analysis makes its own.
         loaded = loops.load(model, 0, 1, rule, device=device, dtype=dtype)
-        documents = _documents(loaded, str(file), max_tokens)
+        documents = _documents(loaded, file, max_tokens)
         found = split(
             loaded, documents, n_iters, rule=loaded.cfg.loop, lengths=sizes,
             progress=lambda done, total: status.update(f"measuring every window: {done} of {total}"),

@@ -48,9 +48,8 @@ def finished(source: Source) -> dict[str, Result]:
 
 
 def _start(kind: str, source: LiveSource, slot: str) -> None:
-    model = runs.model(source.model, source.loop)
-
     def compute(progress: Any) -> Result:
+        model = runs.model(source.model, source.loop)
         return exporting.run(kind, model, source.text, source.n_iters, progress=progress)
 
     work.start(slot, source, compute, _key(kind, source))

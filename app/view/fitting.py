@@ -9,7 +9,7 @@ import streamlit as st
 
 import probes
 from abbie_lens.bridged import Loop
-from app.view import runs, work
+from app.view import plain, runs, work
 from probes import LinearProbes
 
 SLOT = "probe_job"
@@ -77,7 +77,7 @@ def numbers(result: LinearProbes) -> None:
         "Intervals: 95% bootstrap over test documents."
     )
     if result.dropped_classes:
-        st.caption(f"Too rare to probe: {', '.join(result.dropped_classes)}.")
+        st.caption(f"Too rare to probe: {plain.markdown(', '.join(result.dropped_classes))}.")
     if result.unfinished:
         st.caption(f"{result.unfinished} fits stopped at the solver's iteration limit.")
 

@@ -64,9 +64,10 @@ class Shelf:
         with self.lock:
             if key not in self.jobs:
                 self.jobs[key] = Job(lambda told: self._work(key, told))
+            job = self.jobs[key]
             self.jobs.move_to_end(key)
             self._drop(self.jobs, MODELS)
-            return self.jobs[key]
+            return job
 
     def forget(self, name: str) -> None:
         """Let the failed loads of a model be begun anew."""
@@ -76,7 +77,8 @@ class Shelf:
 
     @staticmethod
     def _drop(kept: OrderedDict, most: int) -> None:
-        idle = [k for k, value in kept.items() if not (isinstance(value, Job) and value.running)]
+        older = list(kept.items())[:-1]  # the newest was just asked for
+        idle = [k for k, value in older if not (isinstance(value, Job) and value.running)]
         for key in idle[: max(0, len(kept) - most)]:
             del kept[key]
 
@@ -91,7 +93,7 @@ class Shelf:
             first = (str(error).strip().splitlines() or [""])[0]
             raise CheckpointError(
                 f"{name}: cannot be loaded ({type(error).__name__}: {first})."
-            ) from error
+            ) from error.with_traceback(None)  # whose frames would hold what was read so far
 
     def _read(self, name: str, stamp: Any, loop: Loop | None, told: Any) -> Loaded:
         told(0)

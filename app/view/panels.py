@@ -122,7 +122,7 @@ def show(name: str, runs: Judged, view: dict[str, Any], position: int | None) ->
         return
     if name in ("distances", "norm") and len(found) > 1:
         # Six panels in half a page could not be read: one figure has both.
-        figures.show(overlays.distances([(label, r) for label, r in found]), f"two-{name}")  # type: ignore[misc]
+        figures.show(overlays.distances(found), f"two-{name}")  # type: ignore[misc]
         return
     views = [_picked(name, panel, view, found[0][1], result, position) for _, result in found]
     if len(found) > 1:

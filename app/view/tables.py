@@ -61,14 +61,3 @@ def verdicts(fixed: FixedPoint) -> None:
         {"tokens": kinds} | {name: [run.get(v, 0) for v in kinds] for name, run in counts.items()},
         hide_index=True,
     )
-
-
-def last_steps(fixed: FixedPoint) -> None:
-    """Median over tokens of each distance at the last iteration, trained beside random weights."""
-    steps = summary.fixed_point(fixed)["last_step"]
-    runs = list(next(iter(steps.values())))
-    st.dataframe(
-        {"last step": list(steps)}
-        | {name: [f"{steps[metric][name]:.3g}" for metric in steps] for name in runs},
-        hide_index=True,
-    )

@@ -32,6 +32,7 @@ def controls(n_blocks: int) -> Loop:
             "Loop stop", 1, n_blocks, stop, key="stop", bind="query-params",
             help="First block after the loop; from it on they run once: the Tail.",
         )  # fmt: skip
+        last = max(last, first + 1)  # a link may ask for a loop without blocks
         rule = st.selectbox(
             "Rule", list(looping.RULES), index=list(looping.RULES).index(looping.USUAL_RULE),
             key="loop", bind="query-params",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from app.view import notices
 from app.view.jobs import Job
 from probes.progress import Callback
 
+_keeping = threading.Lock()
 MOST = 48
 """Finished results that are kept; the oldest make room."""
 
@@ -47,19 +49,20 @@ def known(key: Hashable) -> Any | None:
 
 
 def start(slot: str, asked: Any, work: Callable[[Callback], Any], key: Hashable = None) -> None:
-    """Begin `work` in this session's `slot`, after stopping what ran there before; with a `key`, nothing is run twice."""
+    """Begin `work` in this session's `slot`, after stopping what ran there before; with a `key`, nothing finished is run again."""
     cancel(slot)
     finished = _finished()
 
     def kept(progress: Callback) -> Any:
         if key is None:
             return work(progress)
-        if key not in finished:
+        if (done := finished.get(key)) is None:
             done = work(progress)
-            while len(finished) >= MOST:
-                finished.pop(next(iter(finished)))
-            finished[key] = done
-        return finished[key]
+            with _keeping:
+                while len(finished) >= MOST:
+                    finished.pop(next(iter(finished)))
+                finished[key] = done
+        return done
 
     st.session_state[slot] = (asked, Job(kept))
 

@@ -68,14 +68,17 @@ def _said(result: Result) -> str:
     if isinstance(result, FixedPoint):
         answer, because = readings.headline(result)
         head = f"<p><strong>{escape(answer)}.</strong> {escape(because)}</p>"
+    beside = getattr(result, "control", None) is not None
     rows = [
-        f"<tr><th>{escape(one.name)}</th><td>{number(one.value)}</td><td>{number(one.control)}</td>"
-        f"<td>{escape(one.says)}</td></tr>"
+        f"<tr><th>{escape(one.name)}</th><td>{number(one.value)}</td>"
+        + (f"<td>{number(one.control)}</td>" if beside else "")
+        + f"<td>{escape(one.says)}</td></tr>"
         for one in readings.of(result)
     ]
     if not rows:
         return head
-    columns = "<tr><th></th><th>trained</th><th>random</th><th></th></tr>"
+    random = "<th>random</th>" if beside else ""
+    columns = f"<tr><th></th><th>trained</th>{random}<th></th></tr>"
     return f"{head}<table>{columns}{''.join(rows)}</table>"
 
 

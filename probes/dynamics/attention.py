@@ -178,12 +178,15 @@ def _run(
     kept: list[np.ndarray] = []
     before: dict[str, Tensor] = {}
     for state, fired in watched(model, inputs, [*sites, *chosen]):
-        trust.see(state.k, numerics.norm(numerics.host(state.h)))
+        # Where the state is lost the norms give 0, and attention to it means nothing.
+        trusted = torch.as_tensor(
+            trust.see(state.k, numerics.norm(numerics.host(state.h))), device=layout.valid.device
+        )
         steps.step()
         taken = [fired.pop(site)[..., 0] > 0 for site in chosen if site in fired]
         if not fired:
             continue
-        asked = layout.valid & taken[0] if taken else layout.valid
+        asked = trusted & taken[0] if taken else trusted
         _check(fired, sites, inputs)
         found = [by_query(fired[s], before.get(s), layout, asked, window) for s in sites]
         for name in BY_QUERY:

@@ -179,19 +179,21 @@ def _run(
     steps.step()
     rows: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
     trust, before = Trust(model, inputs), None
+    heading_before = np.empty(0)
     for state, fired in watched(model, inputs, sites):
         trusted = trust.see(state.k, numerics.norm(numerics.host(state.h)))
         if not fired:
             continue
         now = _outputs(fired, sites, inputs, trusted)
         rows["norm"].append(numerics.norm(now))
-        rows["limit_direction"].append(numerics.norm(numerics.unit(now) - limit.unit))
+        heading = numerics.unit(now)
+        rows["limit_direction"].append(numerics.norm(heading - limit.unit))
         if before is not None:
             raw = numerics.norm(now - before)
             rows["raw"].append(raw)
             rows["relative"].append(numerics.ratio(raw, rows["norm"][-2]))
-            rows["direction"].append(numerics.norm(numerics.unit(now) - numerics.unit(before)))
-        before = now
+            rows["direction"].append(numerics.norm(heading - heading_before))
+        before, heading_before = now, heading
     steps.step()
     shape = (len(sites), *inputs.valid.shape)
     stacked = {name: np.array(found).reshape(-1, *shape) for name, found in rows.items()}

@@ -79,7 +79,8 @@ def search(walk: Walk, of: Map, budget: Budget, counting: Progress) -> dict[str,
     rows = [(b, one) for b, several in enumerate(found) for one in several]
     width = at.shape[1:]
     ended = [float(far.row(b, one.point, plain.x[b])) for b, one in rows]
-    went = [bool(torch.isfinite(plain.x[b]).all()) for b, _ in rows]
+    # where plain iteration never came to rest there is no end to measure to
+    went = [bool(applications[0, 0, b] >= 0) for b, _ in rows]
     return {
         "sequence": np.array([b for b, _ in rows], int),
         "points": np.stack([numerics.host(one.point) for _, one in rows])

@@ -134,7 +134,7 @@ def _run(
     trust, points, units, there = Trust(model, inputs), [], [], []
     for state in states(model, inputs):
         h = numerics.host(state.h)
-        there.append(trust.see(state.k, numerics.norm(h)) & np.isfinite(numerics.norm(h)))
+        there.append(trust.see(state.k, numerics.norm(h)))
         units.append(np.where(there[-1][..., None], numerics.unit(h), np.nan))
         points.append(units[-1] if unit else h)
         steps.step()

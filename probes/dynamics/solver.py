@@ -164,7 +164,8 @@ def _run(
 ) -> FixedPointSearch:
     found = search(Walk.of(model, inputs), of, budget, counting)
     stability = [
-        _stability(r, e) for r, e in zip(found["radius"], found["radius_error"], strict=True)
+        _stability(r[inputs.valid[b]], e[inputs.valid[b]])
+        for b, r, e in zip(found["sequence"], found["radius"], found["radius_error"], strict=True)
     ]
     return FixedPointSearch(
         model=model.info(),
@@ -181,7 +182,7 @@ def _run(
 
 def _stability(radius: np.ndarray, error: np.ndarray) -> str:
     """By ρ [pos] of all tokens and its error."""
-    radius, error = radius[np.isfinite(radius)], np.nan_to_num(error[np.isfinite(radius)])
-    if len(radius) and (radius + error < 1).all():
+    error = np.nan_to_num(error)
+    if (radius + error < 1).all():
         return ATTRACTS
     return REPELS if (radius - error > 1).any() else UNDECIDED

@@ -61,7 +61,7 @@ def draw(result: FixedPointSearch, *, theme: style.Theme) -> go.Figure:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return {"trained": "trained", "random": "random"}.get(value, value)
+        return value
     number = float(value)  # type: ignore[arg-type]
     if np.isnan(number):
         return "undefined"

@@ -73,10 +73,11 @@ def draw(
 def _median(result: Spectrum, of: str, k: int) -> str:
     found = []
     for one in (result, result.control):
-        values = None if one is None else one.radius[of][k]
-        if values is not None and np.isfinite(values).any():
-            found.append(f"{np.nanmedian(values):.3g}")
-    return f"ρ = {' | '.join(found)}" if found else "undefined"
+        if one is not None:
+            values = one.radius[of][k]
+            there = np.isfinite(values).any()
+            found.append(f"{np.nanmedian(values):.3g}" if there else "undefined")
+    return f"ρ = {' | '.join(found)}"
 
 
 def _points(

@@ -58,9 +58,9 @@ def draw(result: Similarity, *, theme: style.Theme) -> go.Figure:
             )
             fig.update_xaxes(constrain="domain", showgrid=False, row=row, col=col)
     what = "u(hₖ)" if result.unit else "hₖ"
-    n = int(np.min(result.n_samples))
+    n = min(int(np.min(result.n_samples)), result.max_tokens)
     text = (
-        f"Samples: {n} tokens, states {what}, row and column 0 the Head's output. CKA: linear kernel,"
+        f"Samples: at least {n} tokens, states {what}, row and column 0 the Head's output. CKA: linear kernel,"
         " unbiased HSIC, so unrelated states give 0 whatever their number. Blank: undefined."
     )
     style.caption(fig, text, below=50)

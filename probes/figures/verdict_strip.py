@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
+from probes.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from probes.fixed_point_result import FixedPoint
@@ -35,8 +36,6 @@ def verdict_strip(
 
     Every token is one bar, so that it can be clicked: its `customdata` begins with its position.
     """
-    from probes.verdicts import VERDICTS
-
     if position is not None:
         chosen.check(result, position, batch)
     there = np.flatnonzero(result.valid[batch])
@@ -45,9 +44,9 @@ def verdict_strip(
     colors = style.palette(theme).categories
     fig = style.new_figure("Verdict of every token", style.subtitle(result, batch), theme=theme)
     runs = [("trained", result)] + ([("random", result.control)] if result.control else [])
-    counts = {name: run.counts() for name, run in runs}
+    here = {name: run.verdict[batch, there] for name, run in runs}
     for sign, color, verdict in zip(_SIGNS, (colors[c] for c in _COLORS), VERDICTS, strict=True):
-        told = ", ".join(f"{name} {n.get(verdict, 0)}" for name, n in counts.items())
+        told = ", ".join(f"{name} {int((of == verdict).sum())}" for name, of in here.items())
         first = True
         for name, run in runs:
             own = np.flatnonzero(run.verdict[batch, there] == verdict)
@@ -89,7 +88,7 @@ def verdict_strip(
     fig.update_layout(barmode="overlay", showlegend=True, legend_itemclick=False)
     below = " The thin bar below a token: the verdict with random weights." if len(runs) > 1 else ""
     style.caption(fig, f"Verdict on the direction of each token's state.{below}", below=8)
-    entries = {verdict for n in counts.values() for verdict in n}
+    entries = {verdict for of in here.values() for verdict in of.tolist() if verdict}
     return give_room(fig, _LINE_PX * n_lines, legend_lines=len(entries))
 
 

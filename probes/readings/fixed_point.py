@@ -11,6 +11,7 @@ from probes.readings.base import STEADY, Reading, factor, number, trend
 CALM = (verdicts.SETTLES, verdicts.BELOW)
 ALIKE = 0.1
 """Shares of settled tokens that differ by less are the same for trained and random weights."""
+_ONE_DRAW = "that is the architecture, as far as one draw of them tells, and no sign of training"
 _DOES = {
     verdicts.SETTLES: "settle",
     verdicts.BELOW: "move less than rounding",
@@ -37,7 +38,8 @@ def headline(result: FixedPoint) -> tuple[str, str]:
     else:
         answer = f"It converged on {calm} of {total} tokens"
     told = ", ".join(f"{n} of {total} tokens {_DOES[kind]}" for kind, n in counts.items())
-    return answer, f"In direction, {told}. {_against(result.control, calm / total)}".strip()
+    beside = "" if short == total else _against(result.control, calm / total)
+    return answer, f"In direction, {told}. {beside}".strip()
 
 
 def readings(result: FixedPoint) -> tuple[Reading, ...]:
@@ -63,13 +65,10 @@ def _against(control: FixedPoint | None, share: float) -> str:
         return ""
     if abs(share - calm / total) < ALIKE:
         if not calm:
-            return "Random weights don't settle either: that is the architecture, and no sign of training."
-        return (
-            f"With random weights {calm} of {total} settle as well: that is the architecture, and"
-            " no sign of training."
-        )
+            return f"Random weights don't settle either: {_ONE_DRAW}."
+        return f"With random weights {calm} of {total} settle as well: {_ONE_DRAW}."
     more = "fewer" if calm / total < share else "more"
-    return f"With random weights {more} do, {calm} of {total}: that difference is the training's."
+    return f"With random weights {more} do, {calm} of {total}, in this one draw of them."
 
 
 def _direction(result: FixedPoint) -> str:
@@ -98,6 +97,8 @@ def _raw(result: FixedPoint) -> str:
         if calm:
             return "Undefined or 0 at the end, where the direction is at rest."
         return "Undefined at the end: the state has left the range of numbers."
+    if result.counts().get(verdicts.SHORT, 0) == sum(result.counts().values()):
+        return f"It {trend(by)}."
     if calm and not shrinks:
         if norm > 1 + STEADY:
             return (
@@ -117,13 +118,14 @@ def _raw(result: FixedPoint) -> str:
 
 
 def _relative(result: FixedPoint) -> str:
-    last, norm, by = _last(result, "relative"), _factor(result, "norm"), _factor(result, "raw")
+    last, norm = _last(result, "relative"), _factor(result, "norm")
     if np.isnan(last):
         return "Undefined at the end."
     told = f"Each iteration adds {number(last)} of the state's length"
     if _mostly_calm(result) and last > 0.1:
-        return f"{told}, along the state itself: it cannot reach 0 while the norm grows."
-    if not _mostly_calm(result) and norm > 1 + STEADY and _factor(result, "relative") < by - STEADY:
+        return f"{told}, along the state itself: it cannot reach 0 while the norm goes on changing."
+    falls = _factor(result, "relative") < 1 - STEADY
+    if not _mostly_calm(result) and norm > 1 + STEADY and falls:
         return f"Misleads alone: it falls because the norm it divides by grows (×{norm:.3g})."
     return told + "."
 
@@ -133,14 +135,8 @@ def _readout(result: FixedPoint) -> str:
     if np.isnan(last):
         return "Undefined at the end."
     if last < 1e-3:
-        return (
-            "What the Tail reads has stopped moving: more iterations will not change predictions."
-        )
-    if last < 0.03:
-        return "What the Tail reads moves little: predictions hardly change any more."
-    return (
-        f"What the Tail reads still moves by {100 * last:.2g}% of its size: predictions may change."
-    )
+        return "The last iteration moved what the Tail reads by less than 0.1% of its size, in the typical token."
+    return f"The last iteration moved what the Tail reads by {100 * last:.2g}% of its size, in the typical token."
 
 
 def _norm(result: FixedPoint) -> str:

@@ -12,6 +12,8 @@ from probes.readings.base import Reading, median, number, percent
 
 _NEUTRAL = 0.01
 """ρ within this of 1: a difference neither grows nor shrinks to speak of."""
+STILL = 1e-3
+"""A last step below this share of the state is called rest."""
 _TITLES = {"step": "ρ of the step", "direction": "ρ of the direction map"}
 
 
@@ -35,12 +37,12 @@ def _radius(value: float, of: str) -> str:
     if np.isnan(value):
         return "Undefined: the state has left the range of numbers."
     if value < 1 - _NEUTRAL:
-        return f"Below 1: a small difference {what} shrinks to {value:.2g} of itself or less, so this place attracts."
+        return f"Below 1: a small difference {what} shrinks in the long run to about {value:.2g} of itself an iteration, in the typical token."
     if value <= 1 + _NEUTRAL:
         return f"About 1: a small difference {what} stays. It rests, but nothing pulls it to this one point."
     if of == "step":
-        return f"Above 1: a small difference grows up to ×{value:.3g} an iteration; see the direction map for a state that grows too."
-    return f"Above 1: a small difference {what} grows, so this place does not attract."
+        return f"Above 1: a small difference grows in the long run by about ×{value:.3g} an iteration; see the direction map for a state that grows too."
+    return f"Above 1: a small difference {what} grows in the long run, in the typical token."
 
 
 def path_independence(result: PathIndependence) -> tuple[Reading, ...]:
@@ -81,7 +83,7 @@ def path_independence(result: PathIndependence) -> tuple[Reading, ...]:
 def _still(still: float) -> str:
     if np.isnan(still):
         return "Undefined."
-    if still < 1e-3:
+    if still < STILL:
         return "The run has come to rest, so its end is an end."
     return "The run still moves: what is called its end is only where it was stopped."
 
@@ -93,9 +95,11 @@ def per_block(result: PerBlock) -> tuple[Reading, ...]:
     if np.isnan(share):
         says = "There are no limits of two blocks to compare."
     elif share > 0.5:
-        says = f"In {percent(share)} of tokens all blocks rest at one point: each then does next to nothing."
+        says = f"In {percent(share)} of tokens with limits all blocks end in one direction."
     else:
-        says = f"In {percent(1 - share)} of tokens the blocks rest at points of their own: a cycle of work, repeated."
+        says = f"In {percent(1 - share)} of tokens with limits the blocks end in directions of their own: a cycle."
+    if median(result.limit_step) >= STILL:
+        says = "The long run still moves, so these are not limits yet."
     least = median(result.least_cosine[result.valid])
     other = float("nan") if beside is None else median(beside.least_cosine[beside.valid])
     return (
@@ -118,7 +122,7 @@ def similarity(result: Similarity) -> tuple[Reading, ...]:
 
 def _alike(value: float, which: str) -> str:
     if np.isnan(value):
-        return "Undefined: it takes four tokens."
+        return "Undefined: fewer than four tokens have a usable state."
     if which.startswith("last"):
         still = "Near 1: tokens keep their places among each other."
         return still if value > 0.999 else "Below 1: tokens still change places among each other."
