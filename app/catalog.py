@@ -12,6 +12,7 @@ from abbie_lens.errors import AbbieLensError
 from abbie_lens.files import hub, installed
 from abbie_lens.files.formats import recognise
 from abbie_lens.files.layout import CONFIG, is_model_folder, read_config, read_json
+from abbie_lens.files.memory_plan import size
 from abbie_lens.files.plain import describe_plain, is_plain
 from abbie_lens.files.weights import stored_shapes, weight_files
 
@@ -36,10 +37,10 @@ class Entry:
 
     @property
     def size(self) -> str:
-        """`134.5M parameters, 257 MiB`; empty where neither is known."""
+        """`134.5M parameters, 257.43 MiB`; empty where neither is known."""
         if self.n_params is None or self.n_bytes is None:
             return ""
-        return f"{count(self.n_params)} parameters, {volume(self.n_bytes)}"
+        return f"{count(self.n_params)} parameters, {size(self.n_bytes)}"
 
 
 def group(name: str) -> str:
@@ -111,15 +112,7 @@ def _described(name: str, kind: str, at: Path, _: object) -> Entry:
 
 def count(n: int) -> str:
     """A number of parameters: `134.5M`."""
-    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if n >= size:
-            return f"{n / size:.1f}{unit}"
+    for unit, one in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= one:
+            return f"{n / one:.1f}{unit}"
     return str(n)
-
-
-def volume(n_bytes: int) -> str:
-    """Bytes as `257 MiB`."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.{0 if n_bytes >= 10 * size else 1}f} {unit}"
-    return f"{n_bytes} B"

@@ -115,13 +115,8 @@ class _Piece:
         largest: float,
         start: int,
     ) -> None:
-        self.rows, self.part, self.valid, self.limit, self.largest = (
-            rows,
-            part,
-            valid,
-            limit,
-            largest,
-        )
+        self.rows, self.part, self.valid = rows, part, valid
+        self.limit, self.largest = limit, largest
         self.lost = ~valid
         self.closing = Closure(start)
         self.before: tuple[Tensor, Tensor, Tensor] | None = None

@@ -19,6 +19,7 @@ from abbie_lens.bridged.loop import Loop
 from abbie_lens.bridged.names import canonical
 from abbie_lens.bridged.source import bridge, first_line, read_config
 from abbie_lens.errors import CheckpointError, InputError
+from abbie_lens.files.memory_plan import run_length
 from abbie_lens.hooks.capture import record
 from abbie_lens.loops.base import CONCEPT_SPACE
 
@@ -78,9 +79,7 @@ def imagine(
         n_blocks = len(bridged.blocks)
         loop.fit(n_blocks)
         cfg = describe(bridged, loop, precision, name)
-        length = cfg.n_ctx if n_ctx is None else n_ctx
-        if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= cfg.n_ctx:
-            raise InputError(f"n_ctx={length}: expected 1 to {cfg.n_ctx}, the model's context.")
+        length = run_length(n_ctx, cfg)
         try:
             tokens = torch.zeros(1, length, dtype=torch.long)
             _, cache = record(bridged, tokens, return_type="logits", use_cache=False)

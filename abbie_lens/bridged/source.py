@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import torch
 
 from abbie_lens.errors import CheckpointError, InputError, first_line
 from abbie_lens.files.layout import is_model_folder
+from abbie_lens.files.placement import DISK
 
 
 def bridge(model: Any, name: str = "") -> Any:
@@ -95,6 +99,10 @@ def read_source(
     """
     from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+    own = None  # two decoders may share the folder, and their files have the same names
+    if DISK in at.values() and offload_folder is not None:
+        offload_folder.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(prefix="decoder.", dir=offload_folder))
     try:
         config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
         if config.get("is_encoder_decoder"):
@@ -107,13 +115,21 @@ def read_source(
             local_files_only=True,
             output_loading_info=True,
             device_map=None if at == {"": "cpu"} else dict(at),
-            offload_folder=offload_folder,
+            offload_folder=own,
         )
     except Exception as error:  # OSError, ValueError, SafetensorError, KeyError, …
+        _remove(own)
         raise CheckpointError(
             f"{folder}: transformers cannot read it ({first_line(error)})."
         ) from error
     model, report = loaded
+    if own is not None:
+        weakref.finalize(model, _remove, own)
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(f"{folder}: weights missing: {', '.join(missing[:8])}.")
     return model.eval()
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.files.hashing import tensor_hash
 from abbie_lens.files.layout import ADAPTER
 from abbie_lens.files.plain_json import read_object, write_object
-from abbie_lens.files.weights import read_tensors, state_tensors
+from abbie_lens.files.weights import StoredTensors, state_tensors
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
@@ -79,7 +79,7 @@ def load_adapter(
             stacklevel=2,
         )
     model = lesson.looped(source, source.cfg.n_ctx)
-    own, stored = learnt(model), read_tensors([folder / WEIGHTS])
+    own, stored = learnt(model), StoredTensors([folder / WEIGHTS])
     if wrong := sorted(
         name
         for name in own.keys() | stored.keys()

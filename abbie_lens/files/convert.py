@@ -6,7 +6,6 @@ file names. `load` itself never reads one.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from abbie_lens.errors import CheckpointError, ExistsError
 from abbie_lens.files import hub
-from abbie_lens.files.weights import PICKLED, WEIGHTS
+from abbie_lens.files.weights import PICKLED, WEIGHTS, shards
 
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 NAMES = ("pytorch_model.bin", "model.pt")
@@ -78,15 +77,7 @@ def convert(
 def _pickles(folder: Path) -> list[Path]:
     """The pickled files that hold a folder's weights."""
     if (folder / PICKLE_INDEX).is_file():
-        try:
-            index = json.loads((folder / PICKLE_INDEX).read_text("utf-8"))
-            names = sorted(set(index["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{folder / PICKLE_INDEX}: not an index ({error}).") from error
-        # A shard is a plain name: an index must not lead out of its folder.
-        if wrong := [n for n in names if Path(n).name != n or not (folder / n).is_file()]:
-            raise CheckpointError(f"{folder / PICKLE_INDEX}: names {wrong[0]!r}, not a file here.")
-        return [folder / name for name in names]
+        return shards(folder / PICKLE_INDEX, *PICKLED)
     if there := [folder / name for name in NAMES if (folder / name).is_file()]:
         return there[:1]
     found = sorted(file for file in folder.iterdir() if file.suffix in PICKLED)

@@ -18,7 +18,7 @@ from abbie_lens import paths
 from abbie_lens.errors import CheckpointError, InputError, nearest
 from abbie_lens.files import gguf, hub, installed
 from abbie_lens.files.layout import CARD, CONFIG
-from abbie_lens.files.pretrained import put_in_place
+from abbie_lens.files.pretrained import put_in_place, restore
 from abbie_lens.files.weights import file_sha256, stored_shapes, weight_files
 
 Say = Callable[[str], object]
@@ -71,6 +71,7 @@ def fetch(
     folder = paths.models()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.user_data() / f".fetch-{name}.lock"):
+        restore(folder / name)
         if name in installed.names() and not overwrite:
             return installed.path(name)
         for stale in folder.glob(f".{name}.draft-*"):  # of a fetch that was killed

@@ -13,7 +13,7 @@ from abbie_lens.files.keymap import KeyMap, apply_key_map
 from abbie_lens.files.layout import read_config
 from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.tokenizer import read_tokenizer
-from abbie_lens.files.weights import read_tensors, weight_files
+from abbie_lens.files.weights import StoredTensors, weight_files
 
 
 def read_foreign(
@@ -38,7 +38,7 @@ def read_foreign(
         cfg = cfg.replace(dtype=dtype)
     if tokenizer is None:
         tokenizer = read_tokenizer(folder, cfg.d_vocab)
-    tensors = read_tensors(weight_files(path))
+    tensors = StoredTensors(weight_files(path))
     draft = Draft(model_class, cfg)
     draft.to(where.place(draft.model))
     where.begin(draft.memory(tensors.sizes.values()), path)

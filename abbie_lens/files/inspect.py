@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from abbie_lens.config import LoopedConfig
+from abbie_lens.errors import CheckpointError
 from abbie_lens.files import hub
 from abbie_lens.files.assemble import Draft, check_shapes
 from abbie_lens.files.device import resolve_dtype
-from abbie_lens.files.layout import CONFIG, TOKENIZER, read_config, read_json
+from abbie_lens.files.layout import ADAPTER, CONFIG, TOKENIZER, read_config, read_json
 from abbie_lens.files.load import find
 from abbie_lens.files.memory_plan import MemoryPlan, Where
 from abbie_lens.files.published import check_keys, is_published, plan
@@ -80,6 +81,11 @@ def inspect(
     where = Where() if where is None else where
     there = hub.is_hub_id(name) and not Path(name).exists()
     folder = hub.fetch_small(name, revision, token) if there else find(name_or_path)
+    if (folder / ADAPTER).is_file():
+        raise CheckpointError(
+            f"{name}: what a retrofit learnt, alone; its sizes are those of the plain model that {ADAPTER} names "
+            "and few more. Inspect that one, or load this folder, which puts the two together."
+        )
     if there:
         shapes, stored = hub.headers(name, revision, token)
     else:

@@ -123,9 +123,7 @@ def plan_memory(
     Errors: InputError for a depth or a length that the model does not have.
     """
     cfg = model.cfg
-    depth, length = model.depth(n_iters), cfg.n_ctx if n_ctx is None else n_ctx
-    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= cfg.n_ctx:
-        raise InputError(f"n_ctx={length}: expected 1 to {cfg.n_ctx}, the model's context.")
+    depth, length = model.depth(n_iters), run_length(n_ctx, cfg)
     loading = dict(weights)
     # read on the CPU, one at a time
     loading["cpu"] = loading.get("cpu", 0) + max(stored, default=0)
@@ -168,6 +166,14 @@ def make_plan(
     )
 
 
+def run_length(n_ctx: int | None, cfg: Any) -> int:
+    """Tokens of the run that is planned; None: the model's context. Errors: InputError for what it has no room for."""
+    length = cfg.n_ctx if n_ctx is None else n_ctx
+    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= cfg.n_ctx:
+        raise InputError(f"n_ctx={length}: expected 1 to {cfg.n_ctx}, the model's context.")
+    return length
+
+
 def _largest_block(model: Any, placement: Placement) -> int:
     blocks = (b for b in placement.blocks if placement.offloads(f"{b}."))
     return max(
@@ -185,5 +191,8 @@ def _free(at: str, folder: Path | None) -> int:
 
 
 def size(n_bytes: int) -> str:
-    """Bytes for people."""
-    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.2f} MiB"
+    """Bytes for people: `257.43 MiB`."""
+    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= one:
+            return f"{n_bytes / one:.2f} {unit}"
+    return f"{n_bytes} B"

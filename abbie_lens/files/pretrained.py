@@ -7,6 +7,7 @@ the config's Union-typed fields into dicts and half-precision weights into float
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import tempfile
@@ -37,7 +38,7 @@ from abbie_lens.files.layout import (
 from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.offload import resident
 from abbie_lens.files.tokenizer import read_tokenizer, save_tokenizer
-from abbie_lens.files.weights import file_sha256, read_tensors, state_tensors, weight_files
+from abbie_lens.files.weights import StoredTensors, file_sha256, state_tensors, weight_files
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
@@ -66,6 +67,7 @@ class PretrainedMixin:
         """
         model = cast("HookedLoopedTransformer", self)
         folder = Path(folder).expanduser().resolve()
+        restore(folder)
         _check_free(folder, overwrite)
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -165,7 +167,7 @@ def read_model(
     """
     cfg, checksum = read_config(folder)
     files = weight_files(folder)
-    tensors = read_tensors(files)
+    tensors = StoredTensors(files)
     cfg = cfg.replace(
         dtype=dtype or cfg.dtype, model_name=cfg.model_name or name or folder.resolve().name
     )
@@ -203,6 +205,14 @@ def _check_free(folder: Path, overwrite: bool) -> None:
         raise ExistsError(f"{folder}: holds files that are not a saved model's ({names}).")
     if present and not overwrite:
         raise ExistsError(f"{folder}: holds a saved model; overwrite=True replaces it.")
+
+
+def restore(folder: Path) -> None:
+    """Undo what a `put_in_place` that was killed left: the old model goes back where none stands, else it goes."""
+    for aside in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.old.*")):
+        if (aside / folder.name).is_dir() and not folder.exists():
+            (aside / folder.name).rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def put_in_place(draft: Path, folder: Path) -> None:

@@ -23,7 +23,7 @@ from abbie_lens.files.keymap import KeyReport
 from abbie_lens.files.layout import CONFIG, MODEL_TYPE, read_json
 from abbie_lens.files.memory_plan import Where
 from abbie_lens.files.tokenizer import read_tokenizer
-from abbie_lens.files.weights import CONVERT, StoredTensors, read_tensors, weight_files
+from abbie_lens.files.weights import CONVERT, StoredTensors, weight_files
 
 SHOWN = 5
 """Names that an error lists."""
@@ -95,7 +95,7 @@ def read_published(
     draft.to(where.place(draft.model))
     where.begin(draft.memory(tensors.sizes.values()), folder)
     with draft.filling():
-        report = _fill(draft, it, read_tensors(files), str(folder))
+        report = _fill(draft, it, tensors, str(folder))
         if missing := draft.expected.keys() - draft.filled:
             raise CheckpointError(f"{folder}: no stored tensor gives {_some(missing)}.")
     model = draft.finish(tokenizer)

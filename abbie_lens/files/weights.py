@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from abbie_lens.errors import CheckpointError
+from abbie_lens.files.plain_json import read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -49,7 +49,7 @@ def weight_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such file or folder.")
     if (path / INDEX).is_file():
-        return _shards(path)
+        return shards(path / INDEX, ".safetensors")
     found = sorted(path.glob("*.safetensors"))
     if (path / WEIGHTS) in found or len(found) == 1:
         return [path / WEIGHTS if (path / WEIGHTS) in found else found[0]]
@@ -63,17 +63,23 @@ def weight_files(path: Path) -> list[Path]:
     raise CheckpointError(f"{path}: has no weights; expected {WEIGHTS}.")
 
 
-def _shards(folder: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / INDEX}: not a safetensors index ({error}).") from error
+def shards(index: Path, *suffixes: str) -> list[Path]:
+    """The files beside an index that it names, each ending in one of `suffixes`.
+
+    Errors: CheckpointError for what is no index, or names a file that is not beside it.
+    """
+    named = read_object(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise CheckpointError(f"{index}: no index: field 'weight_map' names no files.")
+    names = sorted(set(map(str, named.values())))
     # a shard is a plain name: an index must not lead out of its folder
-    if wrong := [n for n in names if Path(n).name != n or not n.endswith(".safetensors")]:
-        raise CheckpointError(f"{folder / INDEX}: names {wrong[0]!r}, not a file beside it.")
-    if missing := [n for n in names if not (folder / n).is_file()]:
-        raise CheckpointError(f"{folder}: {', '.join(missing)} named by {INDEX} but not there.")
-    return [folder / n for n in names]
+    if wrong := [n for n in names if Path(n).name != n or not n.endswith(suffixes)]:
+        raise CheckpointError(f"{index}: names {wrong[0]!r}, not a weight file beside it.")
+    if missing := [n for n in names if not (index.parent / n).is_file()]:
+        raise CheckpointError(
+            f"{index.parent}: {', '.join(missing)} named by {index.name} but not there."
+        )
+    return [index.parent / n for n in names]
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -131,11 +137,6 @@ def _opened(file: Path) -> Iterator[Any]:
         raise CheckpointError(
             f"{file}: damaged or not a safetensors file ({error}). Fetch or save it again."
         ) from error
-
-
-def read_tensors(files: list[Path]) -> StoredTensors:
-    """All tensors of the files, to be read one by one. Errors: as StoredTensors."""
-    return StoredTensors(files)
 
 
 def stored_shapes(file: Path) -> dict[str, tuple[int, ...]]:

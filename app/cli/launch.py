@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from abbie_lens.errors import InputError
 from app import theme
 from app.settings import Settings
 
@@ -46,6 +48,8 @@ def command(
 
     from streamlit.web import cli as streamlit_cli
 
+    port = _free_port() if port is None else port
+    print(f"abbie-lens: http://localhost:{port} (Ctrl-C ends it)", flush=True)
     streamlit_cli.main(
         ["run", str(ENTRY), *flags(port, headless)], prog_name="streamlit", standalone_mode=False
     )
@@ -55,12 +59,27 @@ def command(
     os._exit(0)
 
 
+def _free_port(first: int = 8501) -> int:
+    """The first port from `first` on that nothing listens on."""
+    for port in range(first, 65536):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("localhost", port))
+            except OSError:
+                continue
+            return port
+    raise InputError(f"--port: none from {first} on is free.")
+
+
 def flags(port: int | None, headless: bool) -> list[str]:
     """Streamlit's options: they outrank every config file, so the dashboard looks the same anywhere."""
     options = {
         "server.address": "localhost",
         "server.headless": headless,
         "server.showEmailPrompt": False,
+        # It is Streamlit's, and comes with advice on writing apps, in the terminal and on the page.
+        "logger.hideWelcomeMessage": True,
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "viewer",

@@ -96,7 +96,7 @@ def build(source: Source, name: str) -> bytes:
 
 
 def command(source: Source) -> str:
-    """The command line that writes the same bundle, or with `--full` one with every costly result."""
+    """The command line that writes the same bundle; with `--full` where costly results were computed here, all of them."""
     if not isinstance(source, LiveSource):
         return f"abbie-lens app --bundle {shlex.quote(source.name)}"
     asked = {"--model": source.model}

@@ -20,7 +20,7 @@ from abbie_lens.bridged import Loop
 from abbie_lens.bridged.decoder import Decoder
 from abbie_lens.bridged.load import read_decoder
 from abbie_lens.errors import AbbieLensError, CheckpointError
-from abbie_lens.files import hub
+from abbie_lens.files import hub, memory_plan
 from abbie_lens.files.device import resolve_device
 from abbie_lens.files.load import find
 from abbie_lens.files.memory_plan import Where
@@ -164,9 +164,9 @@ def _said(name: str, job: Job) -> str:
     if job.done == 0 and entry.n_bytes is None and hub.is_hub_id(name):
         stage, size = (
             "fetching it from the hub",
-            f": {catalog.volume(hub.fetched_bytes(name))} so far",
+            f": {memory_plan.size(hub.fetched_bytes(name))} so far",
         )
     elif job.done == 1 and entry.n_bytes is not None:
-        size = f", {catalog.volume(entry.n_bytes)}"
+        size = f", {memory_plan.size(entry.n_bytes)}"
     called = plain.markdown(catalog.label(name))
     return f"Loading {called} ({job.done + 1} of {len(STAGES)}): {stage}{size}"

@@ -21,7 +21,7 @@ from probes.limits import Limit, dtype_name, find_limit, nothing
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import body_sites, watched
-from probes.tidy import tidy
+from probes.tidy import tidy, with_control
 from probes.trust import NEVER, Trust
 
 if TYPE_CHECKING:
@@ -123,10 +123,7 @@ class PerBlock(Result):
             frame = tidy(self.tokens, columns, valid=self.valid)
             frame.insert(0, "block", site.rpartition(".")[0])
             frames.append(frame)
-        frames = [frame.assign(weights="trained") for frame in frames]
-        if self.control is not None:
-            frames.append(self.control.to_frame().assign(weights="random"))
-        return pd.concat(frames, ignore_index=True)
+        return with_control(pd.concat(frames, ignore_index=True), self.control)
 
     def figure(self, *, theme: str = "light", view: str = "curves", **options: Any) -> go.Figure:
         """`view="curves"`: distances of every block (`metrics=`); `"limits"`: cosines between their limits."""

@@ -16,7 +16,6 @@ from probes.figures.room import give_room
 if TYPE_CHECKING:
     from probes.aggregation import CorpusAnalysis
 
-_NAMES = {"trained": "trained", "random": "random weights", "shuffled": "shuffled text"}
 _ROLES: dict[str, Literal["trained", "control", "shuffled"]] = {
     "trained": "trained", "random": "control", "shuffled": "shuffled",
 }  # fmt: skip
@@ -77,7 +76,7 @@ def _variants(result: CorpusAnalysis, metric: str) -> list[dict[str, Any]]:
     lines = []
     for v, variant in enumerate(result.variants):
         line = {
-            "name": _NAMES[variant],
+            "name": style.ROLES[_ROLES[variant]],
             "role": _ROLES[variant],
             "y": result.mean[metric][v, 0],
             "low": result.low[metric][v],

@@ -91,7 +91,7 @@ def _curve(
     col: int,
 ) -> None:
     look = style.role(role, theme)
-    label = "trained weights" if role == "trained" else "random weights"
+    label = style.ROLES[role]
     values = run.sink_rate[:, None] if name == "sink_rate" else run.measure(name)
     values = values.reshape(len(values), -1)
     low, median, high = np.full((3, len(values)), np.nan)

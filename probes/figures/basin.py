@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from probes.dynamics.basins import PathIndependence
 
 _PLOT_PX = 300
-_WORDS = {"trained": "trained weights", "control": "random weights"}
 
 
 def draw(result: PathIndependence, *, theme: style.Theme) -> go.Figure:
@@ -23,7 +22,7 @@ def draw(result: PathIndependence, *, theme: style.Theme) -> go.Figure:
     sides = [("control", result.control), ("trained", result)]
     fig = style.new_figure(
         result.title,
-        f"{style.subtitle(result, None)}<br>{_WORDS['trained']}: {_numbers(result)}",
+        f"{style.subtitle(result, None)}<br>{style.ROLES['trained']}: {_numbers(result)}",
         theme=theme,
     )
     for role, one in sides:
@@ -85,8 +84,8 @@ def _curve(fig: go.Figure, result: PathIndependence, role: Any, theme: style.The
         x=result.sizes,
         y=median,
         mode="lines+markers",
-        name=_WORDS[role],
+        name=style.ROLES[role],
         line={"color": look["color"], "dash": look["dash"], "width": 2},
         marker={"symbol": look["symbol"], "size": 7},
-        hovertemplate=f"<b>{_WORDS[role]}</b><br>ε = %{{x}}<br>median %{{y:.2g}}<extra></extra>",
+        hovertemplate=f"<b>{style.ROLES[role]}</b><br>ε = %{{x}}<br>median %{{y:.2g}}<extra></extra>",
     )

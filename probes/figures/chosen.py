@@ -1,4 +1,4 @@
-"""One token picked out in a figure of all: its line, its column or its row, in one colour everywhere."""
+"""One sequence, or one token of it, picked out in a figure: its line, its column or its row, in one colour everywhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from abbie_lens.errors import InputError
 from probes.figures import labels, style
 
 
+def sequence(result: Any, batch: int) -> None:
+    """Errors: InputError for a sequence that the result has not."""
+    if not 0 <= batch < len(result.tokens):
+        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+
+
 def check(result: Any, position: int, batch: int = 0) -> int:
     """Where the token stands among those that are shown. Errors: InputError for padding or beyond."""
+    sequence(result, batch)
     there = np.flatnonzero(result.valid[batch]).tolist()
     if position not in there:
         raise InputError(f"position={position}: tokens stand at {there[0]} to {there[-1]}.")

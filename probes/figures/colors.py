@@ -13,6 +13,13 @@ from plotly.colors import sample_colorscale
 
 from abbie_lens.errors import InputError
 
+ROLES = {
+    "trained": "trained weights",
+    "control": "random weights",
+    "shuffled": "trained weights, shuffled text",
+}
+"""What a legend or a panel calls those that `role` draws."""
+
 Theme = str
 """Name of a palette: "light" or "dark"."""
 

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
     from probes.dynamics.lyapunov import Lyapunov
 
 _PLOT_PX = 280
-_WORDS = {"trained": "trained weights", "control": "random weights"}
 
 
 def draw(result: Lyapunov, *, theme: style.Theme, batch: int = 0) -> go.Figure:
     """Left: exponents by rank, median and 10–90% of tokens; right: the leading one of every token of a sequence."""
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+    chosen.sequence(result, batch)
     fig = style.new_figure(
         result.title,
         f"{style.subtitle(result, batch)}<br>counted: iterations {result.transient} to {result.n_iters - 1}",
@@ -62,11 +59,11 @@ def _ranks(fig: go.Figure, result: Lyapunov, role: Any, theme: style.Theme) -> N
         y=median,
         error_y={"array": high - median, "arrayminus": median - low, "thickness": 1, "width": 3},
         mode="lines+markers",
-        name=_WORDS[role],
+        name=style.ROLES[role],
         legendgroup=role,
         line={"color": look["color"], "dash": look["dash"], "width": 2},
         marker={"symbol": look["symbol"], "size": 7},
-        hovertemplate=f"<b>{_WORDS[role]}</b><br>i = %{{x}}<br>median λ = %{{y:.3f}}<extra></extra>",
+        hovertemplate=f"<b>{style.ROLES[role]}</b><br>i = %{{x}}<br>median λ = %{{y:.3f}}<extra></extra>",
         row=1,
         col=1,
     )
@@ -80,12 +77,12 @@ def _tokens(fig: go.Figure, result: Lyapunov, role: Any, batch: int, theme: styl
         y=result.exponents[batch, :, 0],
         error_y={"array": result.error[batch, :, 0], "thickness": 1, "width": 2},
         mode="markers",
-        name=_WORDS[role],
+        name=style.ROLES[role],
         legendgroup=role,
         showlegend=False,
         marker={"symbol": look["symbol"], "color": look["color"], "size": 6},
         customdata=names,
-        hovertemplate=f"<b>{_WORDS[role]}</b><br>%{{customdata}} (position %{{x}})<br>λ₁ = %{{y:.3f}}<extra></extra>",
+        hovertemplate=f"<b>{style.ROLES[role]}</b><br>%{{customdata}} (position %{{x}})<br>λ₁ = %{{y:.3f}}<extra></extra>",
         row=1,
         col=2,
     )

@@ -33,11 +33,6 @@ _STEPS = (
 _LEVELS = (0.1, 0.5, 0.9)
 # The control's open squares are larger, so that they show around the trained model's dots.
 _SIZES = {"trained": 5, "control": 9, "shuffled": 8}
-_NAMES: dict[Role, str] = {
-    "trained": "trained weights",
-    "control": "random weights",
-    "shuffled": "trained weights, shuffled text",
-}
 
 
 def draw(result: FixedPoint, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
@@ -110,7 +105,7 @@ def _curve(
     theme: style.Theme,
     band: bool = True,
 ) -> None:
-    look, name = style.role(role, theme), _NAMES[role]
+    look, name = style.role(role, theme), style.ROLES[role]
     low, median, high = result.quantiles(metric, _LEVELS)
     k = np.arange(len(median))
     if metric not in LINEAR:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from abbie_lens.errors import InputError
 from probes.figures import chosen, style
 from probes.figures.grid import span, token_grid
 
@@ -28,11 +27,10 @@ def token_view(
 ) -> go.Figure:
     """One metric over token × iteration, trained above random weights on one colour scale; `position` is framed."""
     about = result.describe(metric)
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
-    shown = {"trained weights": result}
+    chosen.sequence(result, batch)
+    shown = {style.ROLES["trained"]: result}
     if result.control is not None:
-        shown["random weights"] = result.control
+        shown[style.ROLES["control"]] = result.control
     keep = result.valid[batch]
     tokens = [t for t, k in zip(result.tokens[batch], keep, strict=True) if k]
     grids = [r.metric(metric)[:, batch, keep] for r in shown.values()]

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.grid import token_grid
 from probes.figures.room import give_room
 
@@ -24,8 +24,7 @@ def outcome(result: HaltingOutcome, *, view: str, batch: int, theme: Any) -> go.
         return _histogram(result, theme)
     if view != "map":
         raise InputError(f"view={view!r}: expected 'map' or 'histogram'.")
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: expected 0 to {len(result.tokens) - 1}.")
+    chosen.sequence(result, batch)
     return _map(result, batch, theme)
 
 

@@ -30,8 +30,7 @@ def draw(
 
     `position` shows one token only.
     """
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+    chosen.sequence(result, batch)
     k = result.at[-1] if at is None else at
     if k not in result.at:
         raise InputError(f"at={at}: computed were {', '.join(map(str, result.at))}.")
@@ -98,7 +97,7 @@ def _points(
     real, imaginary = values[..., 0].ravel(), values[..., 1].ravel()
     size = np.hypot(real, imaginary)
     names = [f"{labels.token_label(result.tokens[batch][p])} (position {p})" for p in positions]
-    name = "trained weights" if role == "trained" else "random weights"
+    name = style.ROLES[role]
     fig.add_scatter(
         x=real,
         y=imaginary,

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def draw(result: Orbits, *, view: str, theme: style.Theme, **options: Any) -> go
     if view not in views:
         raise InputError(f"view={view!r}: expected one of {', '.join(views)}.")
     batch = options.get("batch", 0)
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+    chosen.sequence(result, batch)
     return views[view](result, theme=theme, **options)
 
 
@@ -95,8 +94,8 @@ def measures(result: Orbits, *, theme: style.Theme, batch: int = 0) -> go.Figure
         for role, run in (("control", result.control), ("trained", result)):
             if run is None:
                 continue
-            look = style.role("trained" if role == "trained" else "control", theme)
-            label = "trained weights" if role == "trained" else "random weights"
+            look = style.role(role, theme)
+            label = style.ROLES[role]
             fig.add_scatter(
                 x=np.arange(len(keep)),
                 y=getattr(run, name)[batch, keep],

@@ -41,9 +41,9 @@ def curves(
     """One column a metric: median over tokens, a line per block; fresh weights below on the same scale."""
     from probes.dynamics.per_block import METRICS
 
-    runs = {"trained weights": result}
+    runs = {style.ROLES["trained"]: result}
     if result.control is not None:
-        runs["random weights"] = result.control
+        runs[style.ROLES["control"]] = result.control
     heads = [
         f"<b>{TITLES[m]}</b>, {name}<br>{METRICS[m]}"
         for name in runs
@@ -105,9 +105,9 @@ def _lines(
 
 def limits(result: PerBlock, *, theme: style.Theme) -> go.Figure:
     """Median cosine between the limits of each two blocks, trained beside random weights."""
-    runs = {"trained weights": result}
+    runs = {style.ROLES["trained"]: result}
     if result.control is not None:
-        runs["random weights"] = result.control
+        runs[style.ROLES["control"]] = result.control
     fig = style.new_figure(
         "Limits of the blocks",
         f"{style.subtitle(result, None)}<br>{_told(result)}",

@@ -19,9 +19,9 @@ TITLES = {"cka": "debiased CKA", "cosine": "mean cosine"}
 
 def draw(result: Similarity, *, theme: style.Theme) -> go.Figure:
     """Two columns, CKA and cosine; one row for each set of weights."""
-    runs = {"trained weights": result}
+    runs = {style.ROLES["trained"]: result}
     if result.control is not None:
-        runs["random weights"] = result.control
+        runs[style.ROLES["control"]] = result.control
     fig = style.new_figure(
         result.title,
         style.subtitle(result, None),

@@ -33,7 +33,7 @@ def _distances(split: Split, theme: style.Theme) -> go.Figure:
     add_band(fig, blocks, split.angular_low, split.angular_high, trained["color"])
     curves = [("model", split.angular, trained)]
     if np.isfinite(split.control).any():
-        curves.append(("random weights", split.control, style.role("control", theme)))
+        curves.append((style.ROLES["control"], split.control, style.role("control", theme)))
     for name, values, look in curves:
         fig.add_scatter(
             x=blocks,

@@ -8,8 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens import tasks
-from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ MAX_ANSWERS = 14
 
 def answers(result: TaskDepth, *, theme: style.Theme, batch: int = 0) -> go.Figure:
     """What the model answers to each question of one row after every k: right or wrong, with the token."""
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: expected 0 to {len(result.tokens) - 1}.")
+    chosen.sequence(result, batch)
     tokens = result.tokens[batch]
     every = np.flatnonzero(result.answers[batch] >= 0)
     where = every[:MAX_ANSWERS]

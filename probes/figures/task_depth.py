@@ -28,9 +28,11 @@ def draw(result: TaskDepth, *, view: str, theme: style.Theme, **options: Any) ->
 
 def grid(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     """Accuracy as cells, needed steps across, iterations upward; random weights beside on the same scale."""
-    sides = [("trained weights", result.accuracy, result.low, result.high)]
+    sides = [(style.ROLES["trained"], result.accuracy, result.low, result.high)]
     if np.isfinite(result.control).any():
-        sides.append(("random weights", result.control, result.control_low, result.control_high))
+        sides.append(
+            (style.ROLES["control"], result.control, result.control_low, result.control_high)
+        )
     fig = style.new_figure(
         "Accuracy by needed steps and iterations",
         subtitle(result),
@@ -165,7 +167,7 @@ def curves(result: TaskDepth, *, theme: style.Theme) -> go.Figure:
     grey = style.palette(theme).muted
     if np.isfinite(result.control).any():
         fig.add_scatter(
-            x=result.depths, y=result.control.mean(1), name="random weights",
+            x=result.depths, y=result.control.mean(1), name=style.ROLES["control"],
             mode="lines", line={"color": grey, "dash": "dashdot", "width": 1.5},
         )  # fmt: skip
     fig.add_scatter(

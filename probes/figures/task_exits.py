@@ -19,10 +19,12 @@ _LARGEST = 26
 
 def draw(result: TaskExits, *, theme: style.Theme) -> go.Figure:
     """One panel for the model and one for random weights, on the same axes."""
-    sides = [("trained", "trained weights", result.exit_step, result.means, result.correlation)]
+    sides = [
+        ("trained", style.ROLES["trained"], result.exit_step, result.means, result.correlation)
+    ]
     if (result.control >= 0).all():
         sides.append(
-            ("control", "random weights", result.control, result.control_means,
+            ("control", style.ROLES["control"], result.control, result.control_means,
              result.control_correlation)
         )  # fmt: skip
     fig = style.new_figure(

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import chosen, labels, style
 from probes.figures.grid import token_grid
 from probes.figures.path_traces import (
     caption_text,
@@ -35,8 +35,7 @@ def draw(result: Trajectories, *, view: str, theme: style.Theme, **options: Any)
     if view not in views:
         raise InputError(f"view={view!r}: expected one of {', '.join(views)}.")
     batch = options.get("batch", 0)
-    if not 0 <= batch < len(result.tokens):
-        raise InputError(f"batch={batch}: the result has sequences 0 to {len(result.tokens) - 1}.")
+    chosen.sequence(result, batch)
     if result.n_components == 0:
         fig = style.new_figure(result.title, style.subtitle(result, batch), theme=theme)
         fig.update_layout(xaxis_visible=False, yaxis_visible=False)

@@ -68,7 +68,7 @@ def _curve(
     col: int,
 ) -> None:
     look = style.role(role, theme)
-    label = "trained weights" if role == "trained" else "random weights"
+    label = style.ROLES[role]
     names = ("change", "change_low", "change_high") if change else ("value", "low", "high")
     value, low, high = (getattr(run, name)[measure] for name in names)
     add_band(fig, x, low, high, look["color"], alpha=0.18, row=row, col=col)

@@ -36,6 +36,7 @@ def verdict_strip(
 
     Every token is one bar, so that it can be clicked: its `customdata` begins with its position.
     """
+    chosen.sequence(result, batch)
     if position is not None:
         chosen.check(result, position, batch)
     there = np.flatnonzero(result.valid[batch])

@@ -7,6 +7,7 @@ import pytest
 
 from abbie_lens import load, zoo
 from abbie_lens.bridged import Anchored, Loop
+from abbie_lens.files import memory_plan
 from app import catalog, looping
 from app.view import bundles, loading
 from app.view.source import LiveSource
@@ -170,7 +171,7 @@ def test_a_load_that_takes_long_says_what_it_is_at(dashboard, gpt2, monkeypatch,
     monkeypatch.setattr(loading, "read_decoder", wait)
     at = dashboard("lens.py", models=(str(folder),))
     assert_calm(at)
-    size = catalog.volume((folder / "model.safetensors").stat().st_size)
+    size = memory_plan.size((folder / "model.safetensors").stat().st_size)
     assert f"Loading slow (2 of 4): reading its weights, {size}" in said
     assert not at.status
 

@@ -141,6 +141,7 @@ def test_orbits_share_axes_and_h0_stands_apart(paths):
         ({"view": "nothing"}, "nothing"),
         ({"view": "tokens", "metric": "nothing"}, "nothing"),
         ({"view": "tokens", "batch": 9}, "batch=9"),
+        ({"view": "text", "batch": 9}, "batch=9"),
         ({"theme": "sepia"}, "sepia"),
     ],
 )

@@ -22,8 +22,10 @@ with keep, st.container(border=True):
         file_name=f"{name}.zip", mime="application/zip", key="export", on_click="ignore",
         type="primary", icon=":material/download:",
     )  # fmt: skip
-    st.caption("The same from a terminal:")
-    st.code(bundles.command(source), language="bash", wrap_lines=True)
+    command = bundles.command(source)
+    more = " (`--full` computes every costly result, those not asked for here too)"
+    st.caption(f"The same from a terminal{more if '--full' in command.split() else ''}:")
+    st.code(command, language="bash", wrap_lines=True)
 with reopen, st.container(border=True):
     st.markdown("**Open a saved run**")
     upload = st.file_uploader("A bundle as .zip", type="zip", key="upload")

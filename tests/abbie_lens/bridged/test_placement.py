@@ -1,7 +1,11 @@
 """A plain decoder with a loop: seen without its weights as it then is, and placed block by block."""
 
+import gc
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from abbie_lens import Loop, load
 from abbie_lens.errors import InputError
@@ -69,6 +73,22 @@ def test_blocks_on_disk_give_the_same_model(saved, tmp_path):
     for name in of:
         assert torch.equal(of[name], in_[name]), name
     assert plain.info().weight_hash == spread.info().weight_hash
+
+
+@torch.no_grad()
+def test_two_decoders_may_share_the_folder_and_take_their_files_with_them(saved, tmp_path):
+    folder, device_map = saved
+    options = {"loop": LOOP, "device_map": device_map, "offload_folder": tmp_path / "off"}
+    first = load(folder, **options)
+    before = first(TOKENS)
+    other = shutil.copytree(folder, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    save_file({n: 2 * t for n, t in tensors.items()}, other / "model.safetensors", {"format": "pt"})
+    second = load(other, **options)
+    assert torch.equal(first(TOKENS), before) and not torch.equal(second(TOKENS), before)
+    del first, second
+    gc.collect()
+    assert not list((tmp_path / "off").iterdir())
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from abbie_lens.conversion.lesson import Lesson
 from abbie_lens.conversion.report import document, read_runs, write_report
 from abbie_lens.conversion.teach import teach
 from abbie_lens.errors import CheckpointError, ConfigError, InputError
+from abbie_lens.files.inspect import inspect
 from abbie_lens.loops import Std
 
 TEXT = "the cat sat on the mat, and the rat ran; then the cat ran. "
@@ -101,6 +102,8 @@ def test_an_adapter_on_other_weights_warns_and_of_another_shape_is_refused(
     (broken / "adapter.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError, match="damaged"):
         load_adapter(broken)
+    with pytest.raises(CheckpointError, match=r"learnt, alone.* load this folder"):
+        inspect(run / "adapter")
     (broken / "adapter.json").write_text("{}")
     with pytest.raises(CheckpointError, match="'lesson' is missing"):
         load_adapter(broken)

@@ -69,7 +69,10 @@ def test_a_file_and_shards(pickled, tmp_path):
     assert torch.equal(load(convert(folder), device="cpu")(TOKENS), expected)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model-2.bin").unlink()
-    with pytest.raises(CheckpointError, match=r"names 'pytorch_model-2\.bin', not a file here"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model-2\.bin named by"):
+        convert(folder)
+    (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": 3}}')
+    with pytest.raises(CheckpointError, match="names '3', not a weight file"):
         convert(folder)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from abbie_lens import HookedLoopedTransformer, load
 from abbie_lens.errors import CheckpointError
-from abbie_lens.files.weights import read_tensors, weight_files
+from abbie_lens.files.weights import StoredTensors, weight_files
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_sharded_weights(tmp_path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     shards = {"a": "x-1.safetensors", "b": "x-2.safetensors"}
     index.write_text(json.dumps({"weight_map": shards}))
-    assert read_tensors(weight_files(tmp_path)).keys() == {"a", "b"}
+    assert StoredTensors(weight_files(tmp_path)).keys() == {"a", "b"}
     for bad in ('{"weight_map": {"a": "../secret.safetensors"}}', '{"weight_map": 3}', "{", "{}"):
         index.write_text(bad)
         with pytest.raises(CheckpointError, match="index"):

@@ -7,8 +7,8 @@ import torch
 
 from abbie_lens import load
 from abbie_lens.errors import InputError
-from abbie_lens.files import published
 from abbie_lens.files.inspect import inspect
+from abbie_lens.files.weights import StoredTensors
 from abbie_lens.hooks import memory
 
 
@@ -32,7 +32,7 @@ def test_it_says_what_a_run_then_holds(shared_fixtures, monkeypatch, name):
 
 
 def test_no_weight_is_read(shared_fixtures, monkeypatch):
-    monkeypatch.setattr(published, "read_tensors", None)
+    monkeypatch.setattr(StoredTensors, "__getitem__", None)
     assert inspect(shared_fixtures / "loopus").gate
 
 
@@ -49,7 +49,7 @@ def test_a_load_that_cannot_fit_does_not_begin(shared_fixtures, monkeypatch):
         available = 1000
 
     monkeypatch.setattr(memory.psutil, "virtual_memory", Nothing)
-    monkeypatch.setattr(published, "read_tensors", None)
+    monkeypatch.setattr(StoredTensors, "__getitem__", None)
     with pytest.raises(InputError, match=r"loading needs .* are free"):
         load(shared_fixtures / "ouro")
 

@@ -178,7 +178,7 @@ def test_a_load_that_does_not_fit_is_refused_unless_insisted(saved, monkeypatch)
     with monkeypatch.context() as unread:
         unread.setattr(pretrained.Draft, "put", None)
         with pytest.raises(
-            InputError, match=r"loading needs .* MiB on cpu, where .*check_memory=False"
+            InputError, match=r"loading needs .* KiB on cpu, where .*check_memory=False"
         ):
             load(saved, device="cpu")
     assert load(saved, device="cpu", check_memory=False)(TOKENS).shape == (2, 6, 100)
