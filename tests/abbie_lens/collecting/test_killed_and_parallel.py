@@ -1,16 +1,14 @@
 """Killed at any moment and begun again, or run by two processes: the same collection."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
 from abbie_lens.collecting import Collection
+from tests import warm
 from tests.corpus import text
 
 DEPTH, TOKENS = "2", "96"
@@ -43,23 +41,15 @@ def command(saved, corpus):
 
 
 @pytest.fixture(scope="module")
-def run(command, project_root):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(project_root)}
-
-    def go(out, *more, launcher=()):
-        return subprocess.Popen(
-            [sys.executable, *launcher, *command(out, *more)],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    return go
+def run(command):
+    return lambda out, *more, **env: warm.start(*command(out, *more), env=env)
 
 
 @pytest.fixture(scope="module")
 def whole(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "states"
     process = run(out)
-    assert process.wait(120) == 0, process.stderr.read()
+    assert process.wait() == 0, process.stderr
     return Collection.open(out)
 
 
@@ -81,14 +71,13 @@ def test_killed_again_and_again(run, whole, tmp_path):
         while process.poll() is None and len(list(out.glob("shard-*.parquet"))) <= n_before + 3:
             time.sleep(0.002)
         time.sleep(generator.random() * 0.03)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        kills += process.kill() == -signal.SIGKILL
         n_now = len(list(out.glob("shard-*.parquet")))
         assert n_now >= n_before
         n_before = n_now
     assert kills >= 2 and not Collection.open(out).complete
     process = run(out, "--resume")
-    assert process.wait(120) == 0, process.stderr.read()
+    assert process.wait() == 0, process.stderr
     same(Collection.open(out), whole)
     assert not list(out.glob(".*"))
 
@@ -96,14 +85,13 @@ def test_killed_again_and_again(run, whole, tmp_path):
 @pytest.mark.slow
 def test_two_processes_equal_one(run, whole, tmp_path):
     out = tmp_path / "states"
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    process = run(out, launcher=launcher)
-    assert process.wait(180) == 0, process.stderr.read()
+    for process in [run(out, **each) for each in warm.pair()]:
+        assert process.wait() == 0, process.stderr
     same(Collection.open(out), whole)
 
 
 def test_bad_usage_is_one_line(run, tmp_path):
     process = run(tmp_path / "states", "--site", "loop.hook_stat")
-    assert process.wait(60) == 1
-    error = process.stderr.read().strip()
+    assert process.wait() == 1
+    error = process.stderr.strip()
     assert "loop.hook_state" in error.splitlines()[-1] and "Traceback" not in error

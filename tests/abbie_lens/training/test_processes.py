@@ -1,10 +1,7 @@
-"""Two processes under torchrun take the steps that one takes."""
+"""Two processes, told of each other as torchrun tells them, take the steps that one takes."""
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +10,7 @@ import torch
 from abbie_lens.training import train
 from abbie_lens.training.data import prepare
 from abbie_lens.training.trainer import Trainer
+from tests import warm
 
 WORKER = """
 import sys
@@ -39,7 +37,7 @@ TASK = dict(
 
 
 @pytest.mark.parametrize("kind", ["text", "task"])
-def test_two_processes_equal_one(settings, losses, tmp_path, project_root, kind):
+def test_two_processes_equal_one(settings, losses, tmp_path, kind):
     """On a task too, where the processes hold different numbers of answers."""
     changes, length = ({}, 23) if kind == "text" else (TASK, 47)
 
@@ -50,15 +48,10 @@ def test_two_processes_equal_one(settings, losses, tmp_path, project_root, kind)
     two = config("two", micro_batch_size=2)
     (tmp_path / "config.json").write_text(json.dumps(two.to_dict()))
     (tmp_path / "worker.py").write_text(WORKER)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         str(tmp_path / "worker.py"), str(tmp_path / "config.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(project_root)},
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    # two processes share the pipe: their lines may interleave
-    assert done.stdout.count("{(2, 4)}") == 2, done.stdout
+    worker = [str(tmp_path / "worker.py"), str(tmp_path / "config.json")]
+    for process in [warm.start(*worker, env=each) for each in warm.pair()]:
+        assert process.wait() == 0, process.stderr
+        assert process.stdout.count("{(2, 4)}") == 1, process.stdout
     train(config("one"), on_progress=lambda now: None)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
 

@@ -2,41 +2,32 @@
 
 import dataclasses
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from abbie_lens.errors import ConfigError
 from abbie_lens.training import train
+from tests import warm
 
 QUIET = dict(on_progress=lambda now: None)
 
 
 def test_killed_at_a_random_step_the_loss_curve_is_the_uninterrupted_one(
-    settings, finished, losses, tmp_path, project_root
+    settings, finished, losses, tmp_path
 ):
     config = settings(tmp_path / "run")
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "abbie_lens.training", "--config", str(tmp_path / "config.json")],
-        cwd=project_root,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-    )
+    process = warm.start("-m", "abbie_lens.training", "--config", str(tmp_path / "config.json"))
     step = random.randint(2, 22)
     out, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
     while not out.is_file() or len(losses(tmp_path / "run")) < step:
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert process.poll() is None, process.stderr
         assert time.monotonic() < deadline, "the run did not get anywhere"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"it was over before the kill at step {step}"
+    assert process.kill() == -signal.SIGKILL, f"it was over before the kill at step {step}"
     train(dataclasses.replace(config, resume=True), **QUIET)
     assert losses(tmp_path / "run") == losses(finished), f"killed at step {step}"
 
