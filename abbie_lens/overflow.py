@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +24,20 @@ if TYPE_CHECKING:
 
 AT = 2
 """Iteration after which the forecast is made: the first step still turns the Head's output into the Body's."""
+
+
+_heard: ContextVar[list[str] | None] = ContextVar("overflow forecasts", default=None)
+
+
+@contextmanager
+def forecasts() -> Iterator[list[str]]:
+    """What this thread's runs forecast inside the block, collected instead of warned of: filters are the process's."""
+    heard: list[str] = []
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)
 
 
 def forecast(step: Tensor, k: int, growth: float, dtype: torch.dtype) -> float:
@@ -53,9 +70,11 @@ def warn_of_overflow(family: str, growth: float, before: Tensor, state: State) -
         return
     name, limit = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
     wider = ("bfloat16 or float32, " if limit < 1e30 else "float64, ") if limit < 1e300 else ""
-    warnings.warn(
+    text = (
         f"{family} multiplies its state by {growth:g} an iteration: in {name}, which ends at {limit:.4g}, it will overflow "
-        f"at iteration {at} of {state.n_iters}; use {wider}or fewer than {at} iterations.",
-        OverflowForecast,
-        stacklevel=2,
+        f"at iteration {at} of {state.n_iters}; use {wider}or fewer than {at} iterations."
     )
+    if (heard := _heard.get()) is not None:
+        heard.append(text)
+    else:
+        warnings.warn(text, OverflowForecast, stacklevel=2)

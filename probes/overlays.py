@@ -8,6 +8,8 @@ import numpy as np
 
 from probes.comparison import Comparison, Curve, Quantity, assemble
 from probes.distances import METRICS
+from probes.dynamics.attention import MEASURES, Attention
+from probes.dynamics.patterns import TITLES
 from probes.fixed_point_result import FixedPoint
 from probes.halting_replay import Halting
 from probes.lenses import Lens
@@ -29,6 +31,22 @@ def distances(runs: Sequence[tuple[str, FixedPoint]]) -> Comparison:
         panels.append((Quantity(metric.title, formula, log=True, head=level), curves))
     text = "median over tokens, band 10–90% of them; u(x) = x/‖x‖, N: the final norm, h*: the end of a longer run"
     return _of(runs, "Fixed-point distances", panels, text)
+
+
+def attention(runs: Sequence[tuple[str, Attention]]) -> Comparison:
+    """The measures of each run's attention patterns: median and 10–90% over blocks and heads."""
+    formulas = {**MEASURES, "sink_rate": "heads with at least that mean mass on the first token"}
+    panels = []
+    for name, title in TITLES.items():
+        curves = []
+        for _, result in runs:
+            low, median, high = result.quantiles(name)
+            if name == "sink_rate":
+                low = high = np.full(len(low), np.nan)
+            curves.append(Curve(np.arange(len(median), dtype=float), median, low, high))
+        panels.append((Quantity(title, formulas[name]), curves))
+    text = "median over heads of their means over tokens, band 10–90% of heads"
+    return _of(runs, "Attention over the iterations", panels, text)
 
 
 def losses(runs: Sequence[tuple[str, Lens]]) -> Comparison:

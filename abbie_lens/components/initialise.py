@@ -14,6 +14,8 @@ def initialise(model: nn.Module, cfg: LoopedConfig) -> None:
     L counts the blocks of the unrolled stack at the trained depth (GPT-2's rule, arXiv 2502.05171 for loops).
     A module with an `init_std` or `init_bias` of its own is given that, one with `init_identity` the identity.
     """
+    if all(parameter.is_meta for parameter in model.parameters()):
+        return  # there is nothing to fill
     generator = None if cfg.seed is None else torch.Generator().manual_seed(cfg.seed)
     writers = ("o_proj.weight", "out_proj.weight")
     for name, parameter in model.named_parameters():

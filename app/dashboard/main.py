@@ -34,8 +34,10 @@ page = st.navigation(PAGES)
 
 with notices.calm():
     bundles.open_first(settings.bundle)
+st.session_state["forecasts"] = {}
+above = st.empty()  # while a model loads, how far it is; later what is to be known of its runs
 with st.sidebar:
-    source = sidebar.controls(settings)
+    source = sidebar.controls(settings, above)
 if source is None:
     notices.notice(
         "There is no model to look at yet",
@@ -46,3 +48,8 @@ if source is None:
 st.session_state["source"] = source
 with notices.calm():
     page.run()
+if forecasts := st.session_state["forecasts"]:
+    with above:
+        notices.notice(
+            "The states of this run outgrow their numbers", "\n".join(forecasts), "notice-overflow"
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import abbie_lens
 from abbie_lens.bridged import Loop
@@ -131,15 +132,21 @@ def _shelf() -> Shelf:
 
 def loaded(name: str, loop: Loop | None = None) -> Loaded:
     """The model called `name`, waited for if it is on its way. Errors: AbbieLensError, in one line, if it failed."""
+    job = watch(name, loop, None)
+    if job.error is not None:
+        raise job.error.with_traceback(None)
+    return job.result
+
+
+def watch(name: str, loop: Loop | None, place: DeltaGenerator | None) -> Job:
+    """The load of a model, when it is over, well or not; what it is at stands in `place` (None: here) meanwhile."""
     if loop is None and (n_blocks := catalog.describe(name).n_blocks):
         loop = looping.usual(n_blocks)
     job = _shelf().load(name, loop)
     job.wait(AT_ONCE)
     if job.running:
-        _watch(name, job)
-    if job.error is not None:
-        raise job.error.with_traceback(None)
-    return job.result
+        _watch(name, job, st.empty() if place is None else place)
+    return job
 
 
 def again(name: str) -> None:
@@ -147,9 +154,8 @@ def again(name: str) -> None:
     _shelf().forget(name)
 
 
-def _watch(name: str, job: Job) -> None:
+def _watch(name: str, job: Job, place: DeltaGenerator) -> None:
     """What the load is at, until it is over."""
-    place = st.empty()
     with place.status(_said(name, job)) as status:
         while job.running:
             status.update(label=_said(name, job))

@@ -28,8 +28,9 @@ def labels(offered: Sequence[str]) -> dict[str, str]:
     return {name: label if seen.count(label) == 1 else name for name, label in short.items()}
 
 
-def choose(settings: Settings, offered: Sequence[str]) -> str:
+def choose(settings: Settings, entries: Sequence[catalog.Entry]) -> str:
     """The model chosen, by its name or out of its group."""
+    offered = [entry.name for entry in entries]
     called = labels(offered)
     if (asked := st.session_state.pop("model_wanted", None)) in called:
         st.session_state["model"] = asked
@@ -38,14 +39,12 @@ def choose(settings: Settings, offered: Sequence[str]) -> str:
         help="A looped model: Head once, the same Body r times, Tail once.",
     )  # fmt: skip
     with st.popover("All models", width="stretch", icon=":material/list:"):
-        _groups(offered, called, settings.allow_load)
+        _groups(entries, called, settings.allow_load)
     return name
 
 
-def _groups(offered: Sequence[str], called: dict[str, str], allow_load: bool) -> None:
+def _groups(entries: Sequence[catalog.Entry], called: dict[str, str], allow_load: bool) -> None:
     """A tab for each group, with a button that opens each model, what it is, how large."""
-    with st.spinner("Looking at the models…"):  # the first look imports what reads configs
-        entries = [catalog.describe(name) for name in offered]
     inside = {group: [e for e in entries if e.group == group] for group in catalog.GROUPS}
     titles = [g for g in catalog.GROUPS if inside[g] or (g == "own" and allow_load)]
     tabs = st.tabs([f"{catalog.GROUPS[group]} ({len(inside[group])})" for group in titles])

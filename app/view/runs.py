@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from abbie_lens import overflow
 from abbie_lens.bridged import Loop
 from abbie_lens.errors import AbbieLensError, InputError
 from app import exporting
@@ -41,6 +42,8 @@ def analysis(
     if not text.strip():
         raise InputError("The prompt is empty: type some text in the sidebar.")
     it = loading.loaded(name, loop)
+    if forecast := _overflow(it.model, it.checkpoint, text, n_iters):
+        st.session_state.setdefault("forecasts", {})[forecast] = None  # the frame shows them
     return _analyse(kind, it.model, it.checkpoint, text, n_iters, tuple(sorted(options.items())))
 
 
@@ -50,3 +53,15 @@ def _analyse(
     kind: str, _model: Any, checkpoint: tuple[str, str], text: str, n_iters: int, options: tuple
 ) -> Result:
     return exporting.run(kind, _model, text, n_iters, **dict(options))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _overflow(_model: Any, checkpoint: tuple[str, str], text: str, n_iters: int) -> str:
+    """When the states of this run leave the range of their dtype; empty if they do not."""
+    if _model.cfg.loop.growth(_model.cfg) <= 1 or n_iters < overflow.AT:
+        return ""
+    with overflow.forecasts() as heard:
+        state = _model.begin(_model.to_tokens(text), n_iters=n_iters)
+        for _ in range(overflow.AT):
+            state = _model.step(state)
+    return "".join(heard[:1])

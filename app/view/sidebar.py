@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from abbie_lens.bridged import Loop
 from abbie_lens.errors import AbbieLensError
@@ -21,19 +20,21 @@ LOOPED_ITERS = 4
 """For a plain decoder, which was not trained to loop."""
 
 
-def controls(settings: Settings) -> Source | None:
-    """Draw the sidebar; None if there is neither a model nor a bundle to look at."""
+def controls(settings: Settings, place: DeltaGenerator) -> Source | None:
+    """Draw the sidebar, telling in `place` how far a load is; None if there is neither a model nor a bundle to look at."""
     opened = st.session_state.get("bundle")
     if opened is not None:
         return _bundle(opened)
     offered = picker.names(settings)
     if not offered:
         return None
-    name = picker.choose(settings, offered)
+    with place, st.spinner("Looking at the models…"):  # the first look imports what reads configs
+        entries = [catalog.describe(name) for name in offered]
+    name = picker.choose(settings, entries)
     # What is used most stands first: the loop is chosen before r, and stands below it.
     above, below = st.container(), st.container()
     with below:
-        loop = _loop(name)
+        loop = _loop(name, place)
     prompt = prompts.usual(name)
     prompts.follow("prompt", prompt)
     with above:
@@ -41,6 +42,7 @@ def controls(settings: Settings) -> Source | None:
             "Prompt", prompt, key="prompt", bind="query-params", height=118,
             help="Ctrl+Enter (or a click elsewhere) runs it. It stays on this machine.",
         )  # fmt: skip
+        loading.watch(name, loop, place)
         n_iters = _depth(runs.deepest(name, loop), DEFAULT_ITERS if loop is None else LOOPED_ITERS)
     _about(name, loop)
     return LiveSource(name, text or "", n_iters, loop)
@@ -68,13 +70,12 @@ def _depth(deepest: int | None, usual: int) -> int:
     return asked
 
 
-def _loop(name: str) -> Loop | None:
+def _loop(name: str, place: DeltaGenerator) -> Loop | None:
     """The loop that is put around a plain decoder; None for a model that brings its own."""
     entry = catalog.describe(name)
     if entry.n_params is None and hub.is_hub_id(name):
-        with suppress(AbbieLensError):  # the page says what is wrong
-            runs.model(name)  # known once it is fetched
-            entry = catalog.describe(name)
+        loading.watch(name, None, place)  # known once it is fetched
+        entry = catalog.describe(name)
     return None if entry.n_blocks is None else window.controls(entry.n_blocks)
 
 

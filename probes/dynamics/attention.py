@@ -98,6 +98,16 @@ class Attention(Result):
         there = np.isfinite(heads).any(1)
         return np.where(there, (heads >= self.sink_from).mean(1), np.nan)
 
+    def quantiles(self, name: str, levels: tuple[float, ...] = (0.1, 0.5, 0.9)) -> np.ndarray:
+        """[level, row] quantiles of a measure over blocks and heads, or the sink rate at every level; NaN if undefined."""
+        if name == "sink_rate":
+            return np.tile(self.sink_rate, (len(levels), 1))
+        values = self.measure(name).reshape(len(self.entropy), -1)
+        out = np.full((len(levels), len(values)), np.nan)
+        for k in np.flatnonzero(np.isfinite(values).any(1)):
+            out[:, k] = np.nanquantile(values[k], levels)
+        return out
+
     def per_token(self) -> dict[str, np.ndarray]:
         """[row, batch, pos] of entropy, sink, local and overlap, means over blocks and heads."""
         return {name: getattr(self, f"token_{name}") for name in BY_QUERY}

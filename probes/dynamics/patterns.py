@@ -13,6 +13,15 @@ from torch import Tensor
 from abbie_lens.halting.measures import wide
 
 BY_QUERY = ("entropy", "sink", "local", "overlap")
+TITLES = {
+    "entropy": "entropy / log(t+1)",
+    "sink": "mass on the first token",
+    "local": "local mass",
+    "overlap": "overlap with k − 1",
+    "concentration": "concentration on one key",
+    "sink_rate": "share of sink heads",
+}
+"""What figures, pages and sentences call the measures."""
 
 
 @dataclass(frozen=True)

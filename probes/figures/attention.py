@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
+from probes.dynamics.patterns import TITLES
 from probes.figures import chosen, style
 from probes.figures.attention_patterns import pattern, patterns
 from probes.figures.bands import add_median
@@ -15,15 +16,6 @@ from probes.figures.room import give_room
 
 if TYPE_CHECKING:
     from probes.dynamics.attention import Attention
-
-TITLES = {
-    "entropy": "entropy / log(t+1)",
-    "sink": "mass on the first token",
-    "local": "local mass",
-    "overlap": "overlap with k − 1",
-    "concentration": "concentration on one key",
-    "sink_rate": "share of sink heads",
-}
 
 
 def draw(result: Attention, *, view: str, theme: style.Theme, **options: Any) -> go.Figure:
@@ -92,26 +84,21 @@ def _curve(
 ) -> None:
     look = style.role(role, theme)
     label = style.ROLES[role]
-    values = run.sink_rate[:, None] if name == "sink_rate" else run.measure(name)
-    values = values.reshape(len(values), -1)
-    low, median, high = np.full((3, len(values)), np.nan)
-    for k, heads_at_k in enumerate(values):
-        if np.isfinite(heads_at_k).any():
-            low[k], median[k], high[k] = np.nanquantile(heads_at_k, [0.1, 0.5, 0.9])
-    k = np.arange(len(values))
+    low, median, high = run.quantiles(name)
+    k = np.arange(len(median))
     size = 5 if role == "trained" else 8
     add_median(
         fig, k, (low, median, high), look, label,
-        size=size, group=role, legend=legend, band=values.shape[1] > 1, row=row, col=col,
+        size=size, group=role, legend=legend, band=name != "sink_rate", row=row, col=col,
     )  # fmt: skip
 
 
 def heads(result: Attention, *, theme: style.Theme, measure: str = "entropy") -> go.Figure:
     """One measure over head × iteration, a panel per block, trained above random weights on one scale."""
     result.measure(measure)
-    runs = {"trained": result}
+    runs = {style.ROLES["trained"]: result}
     if result.control is not None:
-        runs["random"] = result.control
+        runs[style.ROLES["control"]] = result.control
     blocks = [site.removesuffix(".attn.hook_pattern") for site in result.sites]
     fig = style.new_figure(
         f"Attention: {TITLES[measure]}",

@@ -54,11 +54,9 @@ def patterns(
                 row=row,
                 col=col,
             )
-            fig.update_xaxes(visible=False, row=row, col=col)
-            fig.update_yaxes(
-                autorange="reversed", showticklabels=False, showgrid=False, zeroline=False,
-                title_text=f"k = {k}" if col == 1 else None, title_standoff=4, row=row, col=col,
-            )  # fmt: skip
+        fig.update_yaxes(title_text=f"k = {k}", title_standoff=4, row=row, col=1)
+    fig.update_xaxes(visible=False)
+    fig.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False, zeroline=False)
     text = "Query downward, key across, in each; blank: not seen. Colour by the root of the mass."
     style.caption(fig, text, below=20, width=_HALF)
     return give_room(fig, min(78 * len(shown), 620), panel_titles=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.dynamics.attention import Attention
+from probes.dynamics.patterns import TITLES
 from probes.readings.base import Reading, median, number, percent
 
 STILL = 0.99
@@ -15,20 +16,12 @@ def readings(result: Attention) -> tuple[Reading, ...]:
     """The four measures of the last iteration, medians over heads, and how they got there."""
     told = {
         "entropy": _entropy(result),
-        "sink": f"{percent(float(result.sink_rate[-1]))} of heads put at least {result.sink_from:g} on the first token: sink heads."
-        if np.isfinite(result.sink_rate[-1])
-        else "Undefined.",
+        "sink": _sink(result),
         "local": _local(result),
         "overlap": _overlap(result),
     }
-    titles = {
-        "entropy": "entropy / log(t+1)",
-        "sink": "mass on the first token",
-        "local": "local mass",
-        "overlap": "overlap with k − 1",
-    }
     return tuple(
-        Reading(titles[n], _at(result, n, -1), _at(result.control, n, -1), says)
+        Reading(TITLES[n], _at(result, n, -1), _at(result.control, n, -1), says)
         for n, says in told.items()
     )
 
@@ -39,6 +32,15 @@ def _entropy(result: Attention) -> str:
         return "Undefined."
     how = "spread" if value > 0.7 else "focused" if value < 0.3 else "selective"
     return f"0 is one key, 1 all alike: {how}, {_change(result, 'entropy')}."
+
+
+def _sink(result: Attention) -> str:
+    rate = float(result.sink_rate[-1])
+    if np.isnan(rate):
+        return "Undefined."
+    beside = float("nan") if result.control is None else float(result.control.sink_rate[-1])
+    random = "" if np.isnan(beside) else f"; of those with random weights {percent(beside)}"
+    return f"{percent(rate)} of heads put at least {result.sink_from:g} there, sink heads{random}."
 
 
 def _local(result: Attention) -> str:
@@ -52,7 +54,10 @@ def _overlap(result: Attention) -> str:
     if np.isnan(value):
         return "Undefined: there is no iteration before."
     if value > STILL:
-        return "The patterns have stopped changing: each iteration looks where the last one did."
+        alike = ", as with random weights" if _at(result.control, "overlap", -1) > STILL else ""
+        return (
+            f"The patterns have stopped changing{alike}: each iteration looks where the last did."
+        )
     return f"{percent(1 - value)} of the mass still moves to other keys in the last iteration."
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from probes import verdicts
 from probes.fixed_point_result import FixedPoint
 from probes.readings.base import STEADY, Reading, factor, number, trend
+from probes.trust import NEVER
 
 CALM = (verdicts.SETTLES, verdicts.BELOW)
 ALIKE = 0.1
@@ -38,8 +39,17 @@ def headline(result: FixedPoint) -> tuple[str, str]:
     else:
         answer = f"It converged on {calm} of {total} tokens"
     told = ", ".join(f"{n} of {total} tokens {_DOES[kind]}" for kind, n in counts.items())
+    told += f".{_lost(result)}"
     beside = "" if short == total else _against(result.control, calm / total)
-    return answer, f"In direction, {told}. {beside}".strip()
+    return answer, f"In direction, {told} {beside}".strip()
+
+
+def _lost(result: FixedPoint) -> str:
+    """Where states leave the range of their numbers, in which case nothing of them can converge."""
+    at = result.diverged_at[result.diverged_at != NEVER]
+    if not at.size:
+        return ""
+    return f" The state leaves the range of {result.model.dtype} at iteration {at.min()}."
 
 
 def readings(result: FixedPoint) -> tuple[Reading, ...]:
@@ -74,6 +84,8 @@ def _against(control: FixedPoint | None, share: float) -> str:
 def _direction(result: FixedPoint) -> str:
     evidence = verdicts.gather(result.direction, result.norm, result.angle)
     last, level = _last(result, "direction"), result.thresholds["resolution"]
+    if np.isnan(last):
+        return "Undefined at the end: the state has left the range of numbers."
     if last < level:
         return f"Below {number(level)}, what {result.model.dtype} can resolve: the direction is at rest."
     decay = evidence.decay[result.valid]
@@ -85,8 +97,8 @@ def _direction(result: FixedPoint) -> str:
         return "The verdict rests on this one: it does not shrink over the last half."
     word = "fast enough" if p >= least else "too slowly"
     return (
-        f"The verdict rests on this one: it shrinks like k^−{p:.1f} over the last half, {word} to"
-        f" settle (the line is k^−{least:g})."
+        f"The verdict rests on this one: it {trend(_factor(result, 'direction'))}, {word} to settle (like"
+        f" k^−{p:.1f} over the last half; the line is k^−{least:g})."
     )
 
 

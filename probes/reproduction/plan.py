@@ -64,21 +64,31 @@ def plan(
     return [_family(config, name, PEAKS[gpu] * utilisation) for name in config.families]
 
 
-def _family(config: ReproduceConfig, name: str, flops_per_second: float) -> FamilyPlan:
+def imagined(config: ReproduceConfig, name: str) -> tuple[TrainConfig, HookedLoopedTransformer]:
+    """How a family is trained, and its model without memory."""
     training = config.training_of(name, Path("out"), Path("train.bin"), Path("heldout.bin"))
-    cfg = training.looped_config(config.vocab_size)
     with torch.device("meta"):
-        model = HookedLoopedTransformer(cfg.replace(seed=None))
-    recipe = training.loop_recipe(cfg.loop)
+        model = HookedLoopedTransformer(training.looped_config(config.vocab_size))
+    return training, model
+
+
+def n_params(model: HookedLoopedTransformer) -> int:
+    """Parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def _family(config: ReproduceConfig, name: str, flops_per_second: float) -> FamilyPlan:
+    training, model = imagined(config, name)
+    cfg, recipe = model.cfg, training.loop_recipe(model.cfg.loop)
     depths = [recipe.n_iters(cfg.n_iters, training.seed, step) for step in range(1000)]
     counted = count_flops(model, cfg.n_iters)
     per_step = [_step_flops(counted, r, recipe.backprop_depth, len(recipe.trained_depths(r))) for r in depths]  # fmt: skip
     tokens = training.n_steps(cfg.n_ctx) * training.batch_size * cfg.n_ctx
     total = float(np.mean(per_step)) * tokens
-    n_params = sum(p.numel() for p in model.parameters())
-    memory = _STATES * n_params + _activations(model, training, max(depths), recipe.backprop_depth)
+    size = n_params(model)
+    memory = _STATES * size + _activations(model, training, max(depths), recipe.backprop_depth)
     return FamilyPlan(
-        name, n_params, tokens, counted.total, total, memory, total / flops_per_second / 3600
+        name, size, tokens, counted.total, total, memory, total / flops_per_second / 3600
     )
 
 

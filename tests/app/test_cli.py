@@ -14,6 +14,7 @@ import probes
 from abbie_lens import load
 from abbie_lens.loops import Std
 from probes import bundle
+from tests import warm
 
 PYTHON = [sys.executable, "-P", "-m", "app.cli"]
 
@@ -121,11 +122,8 @@ def diagnosed(tmp_path_factory, model_folders):
     """One run of `diagnose` in a process of its own: (folder, finished process)."""
     out = tmp_path_factory.mktemp("out") / "run"
     arguments = ["diagnose", "the cat <b> sat", "--model", str(model_folders[0])]
-    done = subprocess.run(
-        [*PYTHON, *arguments, "--n-iters", "5", "--out", str(out), "--json"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = warm.start("-m", "app.cli", *arguments, "--n-iters", "5", "--out", str(out), "--json")
+    assert done.wait() == 0, done.stderr
     return out, done
 
 
@@ -195,10 +193,10 @@ def test_text_from_file_and_stdin_is_the_argument_without_its_last_newline(
     from_file = command(
         "diagnose", "--file", str(tmp_path / "text.txt"), "--out", str(tmp_path / "a"), *shared
     )
-    piped = subprocess.run(
-        [*PYTHON, "diagnose", *shared, "--out", str(tmp_path / "b")],
-        input=b"the cat\nsat\n", capture_output=True,
-    )  # fmt: skip
+    piped = warm.run(
+        *("-m", "app.cli", "diagnose", *shared, "--out", str(tmp_path / "b")),
+        given=b"the cat\nsat\n",
+    )
     plain = command("diagnose", "the cat\nsat", "--out", str(tmp_path / "c"), *shared)
     told = [json.loads(text) for text in (from_file[1], piped.stdout, plain[1])]
     for summary in told:

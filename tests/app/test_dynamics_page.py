@@ -170,3 +170,20 @@ def test_a_report_says_what_the_page_says(model_folders, tmp_path):
     assert readings.headline(fixed)[0] in page
     for reading in readings.of(fixed):
         assert reading.name in page and f"<td>{reading.value:.3g}</td>" in page
+
+
+def test_attention_of_two_runs_stands_side_by_side_and_is_linked_by_token(dashboard):
+    query = {"second": "Another prompt", "second_prompt": "a dog and the cat", "r": "3"}
+    at = dashboard("attention.py", query=query)
+    at.main.selectbox(key="token").set_value(2).run()
+    assert_calm(at)
+    *_, one, other, measures = figures(at)
+    assert len(figures(at)) == 5 and len(measures["layout"]["annotations"]) >= 6
+    # "·cat" stands at 2 in the first text, at its end in the other
+    framed = [figure["layout"]["shapes"][0]["x0"] + 0.5 for figure in (one, other)]
+    assert framed[0] == 2 and framed[1] > 2
+    at = dashboard(
+        "attention.py", query={"second": "Another model", "attention_view": "Every head", "r": "3"}
+    )
+    assert_calm(at)
+    assert len(figures(at)) == 6

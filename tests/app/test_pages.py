@@ -272,3 +272,15 @@ def test_summary_table_of_a_fit_compares_the_same_iteration(tiny_model, tiny_tok
     assert table["untrained model"] == result.untrained[0, 2, 0]
     assert table["shuffled labels"] == result.shuffled[0, 2, 0]
     assert downloads.file_name(result, "probes", "csv").endswith("-probes-r2.csv")
+
+
+def test_a_state_that_will_overflow_is_told_above_the_page(
+    dashboard, tiny_model, tiny_tokenizer, tmp_path
+):
+    model = tiny_model(tokenizer=tiny_tokenizer, d_vocab=300, n_ctx=64, dtype="float16")
+    folder = model.save_pretrained(tmp_path / "half")
+    at = dashboard("dynamics.py", models=(str(folder),), query={"r": "32"})
+    assert not at.exception
+    assert "it will overflow at iteration" in texts(at) and "use bfloat16 or float32" in texts(at)
+    at.sidebar.slider(key="r").set_value(4).run()
+    assert "it will overflow" not in texts(at)

@@ -45,7 +45,7 @@ def test_from_text_to_the_document_and_again_from_its_own_metrics(
 
 
 def test_plan_trains_nothing_and_prints_what_it_assumes(command, tmp_path):
-    arguments = ["reproduce", "350m", "--plan", "--gpu", "a100", "--families", "std,lt", "--out", str(tmp_path / "o")]  # fmt: skip
+    arguments = ["reproduce", "quick", "--plan", "--gpu", "a100", "--families", "std,lt", "--out", str(tmp_path / "o")]  # fmt: skip
     code, out, _ = command(*arguments, "--utilisation", "0.5", "--json")
     told = json.loads(out)
     assert code == 0 and [row["family"] for row in told["families"]] == ["std", "lt"]

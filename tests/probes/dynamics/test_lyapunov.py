@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from abbie_lens.errors import InputError
-from abbie_lens.loops import AbbieD
+from abbie_lens.loops import FAMILIES, AbbieD
 from probes.dynamics.lyapunov import Lyapunov, lyapunov
-from tests.abbie_lens.families import LOOPS, make
+from tests.abbie_lens.families import make
 from tests.probes.dynamics.conftest import MODULI
 
 
@@ -73,7 +73,7 @@ def test_divergence_padding_control_and_file(tiny_model, iterated):
     }
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_loop(name):
     model = make(name)
     found = lyapunov(

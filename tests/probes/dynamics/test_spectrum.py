@@ -66,13 +66,15 @@ def test_large_blocks_agree_with_dense_within_their_errors(iterated):
 @pytest.mark.parametrize("name", LOOPS)
 def test_diagonal_blocks_are_the_change_of_one_token_alone(name):
     """Forward, backward and dense, with padding, against one product a token of the whole map."""
-    model = make(name).double()
+    model = make(name, d_model=16, d_head=4, d_mlp=24).double()
     tokens = torch.randint(100, (2, 7), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(tokens)
     mask[1, :2] = 0
     with torch.no_grad():
         state = model.step(model.begin(tokens, n_iters=3, attention_mask=mask))
-    for of in ("step", "direction"):
+    # how the direction map is made of the step is the same in all that have a product for all tokens at once
+    both = name in ("abbie-d", "0pt", "spiral", "ponder-2")
+    for of in ("step", "direction") if both else ("step",):
         jacobian = StepJacobian(model, state, of)
         v = torch.randn(2, *state.h.shape, generator=torch.Generator().manual_seed(1)).double()
         expected = torch.zeros_like(v)

@@ -16,7 +16,7 @@ def test_a_plain_transformer_costs_about_six_flops_a_parameter_and_token():
 
 
 def test_hours_follow_the_gpu_and_its_utilisation():
-    config = ReproduceConfig.load("350m").only(["abbie-d"])
+    config = ReproduceConfig.load("quick").only(["abbie-d"])
     (slow,), (fast,), (other,) = (
         plan(config, "h100", 0.2),
         plan(config, "h100", 0.4),
@@ -51,7 +51,8 @@ def test_parameters_are_those_of_the_trained_model(tiny, finished):
 
 def test_a_deeper_loop_keeps_more_activations():
     rows = {
-        row.family: row for row in plan(ReproduceConfig.load("350m").only(["std", "abbie-d", "lt"]))
+        row.family: row
+        for row in plan(ReproduceConfig.load("quick").only(["std", "abbie-d", "lt"]))
     }
     assert rows["std"].memory_bytes < rows["abbie-d"].memory_bytes < rows["lt"].memory_bytes
     assert rows["std"].memory_bytes > 16 * rows["std"].n_params
