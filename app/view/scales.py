@@ -66,6 +66,8 @@ def _share_colours(grids: Sequence[go.Heatmap]) -> None:
     highs = [grid.zmax for grid in grids if grid.zmax is not None]
     if not values.size:
         return
+    if len({(grid.zmin, grid.zmax) for grid in grids}) == 1 and lows:
+        return  # one scale already, with ticks of its own
     low = min(lows) if lows else float(values.min())
     high = max(highs) if highs else float(values.max())
     for grid in grids:

@@ -14,6 +14,8 @@ _NEUTRAL = 0.01
 """ρ within this of 1: a difference neither grows nor shrinks to speak of."""
 STILL = 1e-3
 """A last step below this share of the state is called rest."""
+SAME_PLACES, KEPT_PLACES = 0.999, 0.9
+"""CKA of the last two states above which tokens keep their places; of the first and last, above which the loop left them."""
 _TITLES = {"step": "ρ of the step", "direction": "ρ of the direction map"}
 
 
@@ -125,9 +127,13 @@ def _alike(value: float, which: str) -> str:
         return "Undefined: fewer than four tokens have a usable state."
     if which.startswith("last"):
         still = "Near 1: tokens keep their places among each other."
-        return still if value > 0.999 else "Below 1: tokens still change places among each other."
+        return (
+            still
+            if value > SAME_PLACES
+            else "Below 1: tokens still change places among each other."
+        )
     return (
         "The loop leaves the tokens' places among each other nearly as the Head made them."
-        if value > 0.9
+        if value > KEPT_PLACES
         else "The loop has arranged the tokens anew, not only scaled them."
     )

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Config = dict[str, Any]
+Outputs = dict[str, Tensor]
+STATE, READOUT = "loop.hook_state", "loop.hook_readout"
 Weights = Mapping[str, Tensor]
 ACTIVATION = {
     "silu": lambda x: x * x.sigmoid(),

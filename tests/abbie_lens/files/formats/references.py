@@ -14,6 +14,10 @@ from torch import Tensor
 
 from tests.abbie_lens.files.formats.equations import (
     ACTIVATION,
+    READOUT,
+    STATE,
+    Config,
+    Outputs,
     Weights,
     attend,
     causal,
@@ -27,9 +31,7 @@ from tests.abbie_lens.files.formats.equations import (
     turn,
 )
 
-Config = dict[str, Any]
-Outputs = dict[str, Tensor]
-STATE, READOUT, GATE = "loop.hook_state", "loop.hook_readout", "loop.hook_gate"
+GATE = "loop.hook_gate"
 
 
 # -- Huginn and the retrofits -------------------------------------------------------------------------------

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from tests.abbie_lens.files.formats.equations import (
     ACTIVATION,
+    READOUT,
+    STATE,
+    Config,
+    Outputs,
     Weights,
     attend,
     causal,
@@ -20,10 +24,6 @@ from tests.abbie_lens.files.formats.equations import (
     softplus,
     turn,
 )
-
-Config = dict[str, Any]
-Outputs = dict[str, Tensor]
-STATE, READOUT = "loop.hook_state", "loop.hook_readout"
 
 
 def parcae(c: Config, w: Weights, tokens: Tensor, r: int, s0: Tensor, _types: Any) -> Outputs:
