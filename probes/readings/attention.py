@@ -9,8 +9,8 @@ from probes.dynamics.patterns import TITLES
 from probes.readings.base import Reading, median, number, percent
 from probes.trust import NEVER
 
-STILL = 0.99
-"""Overlap of two iterations' patterns from which they count as the same."""
+STILL = 0.999
+"""Overlap of two iterations' patterns above which they count as the same; docs/thresholds.md has what models reach."""
 
 SPREAD, FOCUSED = 0.7, 0.3
 """Entropies, as shares of the most there can be, above which attention is called spread and below which focused."""

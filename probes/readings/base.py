@@ -8,6 +8,8 @@ import numpy as np
 
 STEADY = 0.02
 """A factor per iteration within this of 1 counts as neither growing nor shrinking."""
+STILL = 1e-3
+"""A last step below this share of the state is called rest."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import numpy as np
 
 from probes import verdicts
 from probes.fixed_point_result import FixedPoint
-from probes.readings.base import STEADY, Reading, factor, number, trend
+from probes.readings.base import STEADY, STILL, Reading, factor, number, trend
 from probes.trust import NEVER
 
 CALM = (verdicts.SETTLES, verdicts.BELOW)
 ALIKE = 0.1
-"""Shares of settled tokens that differ by less are the same for trained and random weights."""
+"""Shares of settled tokens that differ by less are the same for trained and random weights, as far as one draw tells:
+two draws may differ by more (docs/thresholds.md), so a sentence never claims what training did."""
 _ONE_DRAW = "that is the architecture, as far as one draw of them tells, and no sign of training"
 _DOES = {
     verdicts.SETTLES: "settle",
@@ -146,7 +147,7 @@ def _readout(result: FixedPoint) -> str:
     last = _last(result, "readout")
     if np.isnan(last):
         return "Undefined at the end."
-    if last < 1e-3:
+    if last < STILL:
         return "The last iteration moved what the Tail reads by less than 0.1% of its size, in the typical token."
     return f"The last iteration moved what the Tail reads by {100 * last:.2g}% of its size, in the typical token."
 

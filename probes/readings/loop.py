@@ -8,12 +8,10 @@ from probes.dynamics.basins import PathIndependence
 from probes.dynamics.per_block import PerBlock
 from probes.dynamics.similarity import Similarity
 from probes.dynamics.spectrum import Spectrum
-from probes.readings.base import Reading, median, number, percent
+from probes.readings.base import STILL, Reading, median, number, percent
 
 _NEUTRAL = 0.01
 """ρ within this of 1: a difference neither grows nor shrinks to speak of."""
-STILL = 1e-3
-"""A last step below this share of the state is called rest."""
 SAME_PLACES, KEPT_PLACES = 0.999, 0.9
 """CKA of the last two states above which tokens keep their places; of the first and last, above which the loop left them."""
 _TITLES = {"step": "ρ of the step", "direction": "ρ of the direction map"}
@@ -126,7 +124,7 @@ def _alike(value: float, which: str) -> str:
     if np.isnan(value):
         return "Undefined: fewer than four tokens have a usable state."
     if which.startswith("last"):
-        still = "Near 1: tokens keep their places among each other."
+        still = "Near 1: one iteration hardly moves the tokens' places among each other."
         return (
             still
             if value > SAME_PLACES
