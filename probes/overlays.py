@@ -35,7 +35,7 @@ def distances(runs: Sequence[tuple[str, FixedPoint]]) -> Comparison:
 
 def attention(runs: Sequence[tuple[str, Attention]]) -> Comparison:
     """The measures of each run's attention patterns: median and 10–90% over blocks and heads."""
-    formulas = {**MEASURES, "sink_rate": "heads with at least that mean mass on the first token"}
+    formulas = {**MEASURES, "sink_rate": "heads whose mean Aₜ₀ is large"}
     panels = []
     for name, title in TITLES.items():
         curves = []

@@ -30,7 +30,7 @@ def lines(result: Result) -> None:
         if reading.control == reading.control:
             control = f" (random weights {number(reading.control)})"
         st.caption(
-            f"**{plain.markdown(f'{reading.name} {number(reading.value)}')}**"
+            f"**{plain.markdown(f'{reading.name} = {number(reading.value)}')}**"
             + plain.markdown(f"{control}: {reading.says}")
         )
 

@@ -147,7 +147,7 @@ def _controls(n: int, frame_ms: int, theme: style.Theme) -> dict[str, Any]:
     }  # fmt: skip
     steps = [{"label": str(k), "method": "animate", "args": to([str(k)], 0)} for k in range(n + 1)]
     slider = {
-        "active": n, "steps": steps, "x": 0.16, "len": 0.84, "y": 0, "yanchor": "top",
+        "active": n, "steps": steps, "x": 0.24, "len": 0.76, "y": 0, "yanchor": "top",
         "pad": {"t": 48}, "currentvalue": {"visible": False}, "bgcolor": colors.grid,
         "bordercolor": colors.line, "tickcolor": colors.line, "font": {"color": colors.ink, "size": 11},
     }  # fmt: skip

@@ -13,7 +13,7 @@ from abbie_lens.bridged import Loop, LoopedBridge
 from abbie_lens.errors import CheckpointError
 from abbie_lens.loops import FAMILIES, AbbieC, AbbieD
 from benchmarks import __main__ as command
-from benchmarks import catalogue, diagnose, peers, report, shapes, timing, training
+from benchmarks import catalogue, collecting, diagnose, peers, report, shapes, timing, training
 from benchmarks.plain import PlainLooped
 from benchmarks.shapes import TINY
 from benchmarks.timing import Pairs
@@ -42,6 +42,9 @@ def test_each_runs_at_a_tiny_size(name, monkeypatch):
     # nnsight patches every object of the process that imports it.
     without_nnsight = importlib.util.find_spec("nnsight") is None
     apart = name.endswith("nnsight") and not without_nnsight
+    monkeypatch.setattr(
+        collecting, "LONG", 20
+    )  # batches: the size is the benchmark's, not the test's
     pairs = 1 if name in IN_PROCESSES else 2
     made = (catalogue.run_apart if apart else catalogue.run)(name, pairs, TINY)
     assert set(made) == FIELDS
