@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from abbie_lens.errors import InputError
 from app import theme
 from app.settings import Settings
 
@@ -69,7 +68,7 @@ def _free_port(first: int = 8501) -> int:
             except OSError:
                 continue
             return port
-    raise InputError(f"--port: none from {first} on is free.")
+    raise typer.BadParameter(f"--port: none from {first} on is free.")
 
 
 def flags(port: int | None, headless: bool) -> list[str]:

@@ -283,7 +283,7 @@ def test_a_fit_shows_progress_and_can_be_cancelled(visit):
 
 
 def test_a_task_is_measured_and_its_exits_are_shown(visit):
-    page = visit("tasks", model="tiny-k-hop")
+    page = visit("tasks", model="tiny-k-hop", task_n="50")
     page.get_by_role("button", name="Measure").click()
     cells = figure(page)
     assert (
