@@ -90,8 +90,9 @@ def measures(result: Orbits, *, theme: style.Theme, batch: int = 0) -> go.Figure
         vertical_spacing=0.07,
     )
     below = 50
+    sides: list[tuple[Any, Orbits | None]] = [("control", result.control), ("trained", result)]
     for row, name in enumerate(MEASURES, 1):
-        for role, run in (("control", result.control), ("trained", result)):
+        for role, run in sides:
             if run is None:
                 continue
             look = style.role(role, theme)
