@@ -1,6 +1,7 @@
 """Analyses of iterative models: each returns a frozen result with a table, a figure and a file."""
 
 from probes import bundle
+from probes.attribution import LogitAttribution, logit_attribution
 from probes.comparison import Comparison
 from probes.dynamics.attention import Attention, attention
 from probes.dynamics.basins import PathIndependence, path_independence
@@ -36,6 +37,7 @@ __all__ = [
     "HaltingSweep",
     "Lens",
     "LinearProbes",
+    "LogitAttribution",
     "Lyapunov",
     "Orbits",
     "PathIndependence",
@@ -56,6 +58,7 @@ __all__ = [
     "halting",
     "lens",
     "linear",
+    "logit_attribution",
     "lyapunov",
     "orbits",
     "path_independence",

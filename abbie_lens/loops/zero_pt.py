@@ -75,8 +75,8 @@ class ZeroPt(LoopFamily):
             updates.append(read)
             injected.append(read @ of_input)
             read = read @ of_state
-        back = (tuple(reversed(reads)) for reads in (updates, injected))
-        return Reads(read, *back, lambda state: state.carry["input"])
+        first, then = tuple(reversed(updates)), tuple(reversed(injected))
+        return Reads(read, first, then, lambda state: state.carry["input"])
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} from A [h_k; e]."""
