@@ -34,7 +34,11 @@ def panel(source: Source, position: int | None = None) -> None:
         help="Another token: the difference of the two logits is taken apart.",
     )  # fmt: skip
     view = right.selectbox(
-        "Show", list(VIEWS), format_func=VIEWS.get, key="attribution_view", bind="query-params"
+        "Show",
+        list(VIEWS),
+        format_func=VIEWS.__getitem__,
+        key="attribution_view",
+        bind="query-params",
     )
     asked: dict[str, Any] = {}
     if isinstance(source, LiveSource):

@@ -146,7 +146,8 @@ def _run(
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
         logits = model.readout(state)[:, at]
     blocks("tail", -1, seen, read)
-    return terms, wide(seen.get(last, state.z)[:, at]), logits
+    x = seen[last] if readers["tail"] else state.z
+    return terms, wide(x[:, at]), logits
 
 
 def _begin(
