@@ -16,7 +16,8 @@ def class_means(values: np.ndarray, classes: np.ndarray, n_classes: int, seed: i
     """
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
-    inside = [np.ones_like(classes, bool), *(classes == c for c in range(n_classes))]
+    by_class = classes == np.arange(n_classes)[:, None, None]
+    inside = np.concatenate([np.ones((1, *classes.shape), bool), by_class])
     # [..., class, document]
     sums = np.stack([(filled * of).sum(-1) for of in inside], axis=-2)
     counts = np.stack([(there & of).sum(-1) for of in inside], axis=-2)

@@ -43,18 +43,29 @@ def classes(result: Skipping, *, theme: style.Theme, metric: str = "kl") -> go.F
         horizontal_spacing=0.06,
     )
     for col, done in enumerate(DONE, 1):
-        cell = {"row": 1, "col": col}
+        cell: dict[str, Any] = {"row": 1, "col": col}
         name = f"{done}_{metric}"
         if result.control is not None:
             random = result.control.means[name][:, 0]
             look = style.role("control", theme)
-            _line(fig, random, "random weights, all tokens", look, col == 1, **cell)
+            _line(fig, random, "random weights, all tokens", look, col == 1, metric == "kl", **cell)
         for c in range(len(result.classes) - 1, -1, -1):
             if np.isfinite(result.means[name][:, c, 0]).any():
                 look = style.role("trained", theme) if c == 0 else style.series(c + 1, theme)
-                _line(fig, result.means[name][:, c], result.classes[c], look, col == 1, **cell)
+                look |= {"color": style.palette(theme).ink} if c == 0 else {}
+                _line(
+                    fig,
+                    result.means[name][:, c],
+                    result.classes[c],
+                    look,
+                    col == 1,
+                    metric == "kl",
+                    **cell,
+                )
         style.iteration_axis(fig, result.n_iters, title="iteration i", max_ticks=9, **cell)
     fig.update_yaxes(title=NAMES[metric], row=1, col=1)
+    if metric == "kl":
+        fig.update_yaxes(type="log", exponentformat="power")
     many = "; band: 95% interval over the sequences" if len(result.tokens) > 1 else ""
     text = f"{result.formula}. Mean by class of the token ({result.label}){many}."
     style.caption(fig, text, below=50)
@@ -63,9 +74,16 @@ def classes(result: Skipping, *, theme: style.Theme, metric: str = "kl") -> go.F
 
 
 def _line(
-    fig: go.Figure, values: np.ndarray, name: str, look: dict[str, Any], legend: bool, **cell: int
+    fig: go.Figure,
+    values: np.ndarray,
+    name: str,
+    look: dict[str, Any],
+    legend: bool,
+    log: bool,
+    **cell: int,
 ) -> None:
     i, label = np.arange(len(values)), labels.escape(name)
+    values = np.where(values > 0, values, np.nan) if log else values
     add_band(fig, i, values[:, 1], values[:, 2], look["color"], alpha=0.12, **cell)
     fig.add_scatter(
         x=i,
@@ -95,6 +113,7 @@ def tokens(
     fig = style.new_figure(
         f"{result.title}: {DONE[done]}", style.subtitle(result, batch), theme=theme
     )
+    colors: dict[str, Any] = {} if what == "delta_nll" else {"colorscale": style.SEQUENTIAL}
     below = token_grid(
         fig,
         known[metric][:, batch, real],
@@ -102,7 +121,7 @@ def tokens(
         name=NAMES[what],
         middle=0.0 if what == "delta_nll" else None,
         theme=theme,
-        **({} if what == "delta_nll" else {"colorscale": style.SEQUENTIAL}),
+        **colors,
     )
     fig.update_yaxes(title="iteration i")
     return give_room(

@@ -1,9 +1,11 @@
 """Which iterations matter: what each one's absence, or its doing its work twice, changes in the prediction (ANALYSES 32).
 
-    skip i     iterations 0 … i-1, i+1 … r-1: the state stays as it is while k goes on
+    skip i     in iteration i the Body's blocks add nothing; what the loop does around them, it does
     repeat i   iterations 0 … i, i, i+1 … r-1
 
-The run goes on from the state before the change, never from the start.
+The run goes on from the state before the change, never from the start. Where all iterations are one map that an idle Body
+leaves the identity (AbbIE-C, std, PonderNet, repetition, damped), leaving any out is the run of depth r - 1, so all rows
+are equal by construction; likewise of repeating, wherever iterations are one map.
 """
 
 from __future__ import annotations
@@ -169,15 +171,29 @@ def _changed(model: Any, states: list[Any], steps: Progress) -> Iterator[tuple[s
     """("skip" or "repeat", the State at the end) of every iteration in turn."""
     r = len(states) - 1
     for i in range(r):
-        before, after = states[i], states[i + 1]
-        # What an iteration hands on for the first time, as a choice of routes, the later ones cannot do without.
-        without = before.replace(k=i + 1, carry={**after.carry, **before.carry})
-        for name, state in (("skip", without), ("repeat", _step(model, after.replace(k=i)))):
+        again = _step(model, states[i + 1].replace(k=i))
+        for name, state in (("skip", idle(model, states[i])), ("repeat", again)):
             steps.step()
             while state.k < r:
                 state = _step(model, state)
                 steps.step()
             yield name, state
+
+
+def idle(model: Any, state: Any) -> Any:
+    """The State after an iteration in which every block of the Body hands on what it reads."""
+    read: dict[str, Tensor] = {}
+
+    def before(x: Tensor, hook: Any) -> None:
+        read[hook.name] = x
+
+    def after(x: Tensor, hook: Any) -> Tensor:
+        return read[hook.name.replace("resid_post", "resid_pre")]
+
+    stages = [("hook_resid_pre", before), ("hook_resid_post", after)]
+    hooks = [(site, fn) for name, fn in stages for site in running.body_sites(model, name)]
+    with model.hooks(fwd_hooks=hooks):
+        return _step(model, state)
 
 
 def _step(model: Any, state: Any) -> Any:

@@ -32,8 +32,8 @@ def found(model):
 def test_it_is_the_run_without_that_iteration(model, found):
     tokens, mask = model.tokenize(TEXTS)
     state = model.begin(tokens, n_iters=R, attention_mask=mask)
-    state = model.step(state)  # 0, then 2: 1 is skipped
-    state = model.step(state.replace(k=2))
+    state = model.step(state)  # 0; 1 is skipped, so that h_2 = 2 h_1 + 0; then 2
+    state = model.step(state.replace(k=2, h=2 * state.h))
     log_q = model.readout(state).log_softmax(-1)
     log_p = model(tokens, n_iters=R, attention_mask=mask).log_softmax(-1)
     kl = (log_p.exp() * (log_p - log_q)).sum(-1).numpy()
