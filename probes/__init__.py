@@ -3,6 +3,7 @@
 from probes import bundle
 from probes.attribution import LogitAttribution, logit_attribution
 from probes.comparison import Comparison
+from probes.concept_space import ConceptSpace, entry_and_exit
 from probes.dynamics.attention import Attention, attention
 from probes.dynamics.basins import PathIndependence, path_independence
 from probes.dynamics.lyapunov import Lyapunov, lyapunov
@@ -16,10 +17,12 @@ from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
+from probes.interventions.skipping import Skipping, skip_iterations
 from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled
 from probes.result import Result
+from probes.specialised_iterations import Specialisation, specialisation
 from probes.splits import Split, split
 from probes.task_depth import TaskDepth, task_depth
 from probes.task_exits import TaskExits
@@ -29,6 +32,7 @@ __all__ = [
     "Attention",
     "Cancelled",
     "Comparison",
+    "ConceptSpace",
     "EvalScores",
     "FixedPoint",
     "FixedPointSearch",
@@ -44,6 +48,8 @@ __all__ = [
     "PerBlock",
     "Result",
     "Similarity",
+    "Skipping",
+    "Specialisation",
     "Spectrum",
     "Split",
     "TaskDepth",
@@ -52,6 +58,7 @@ __all__ = [
     "Upward",
     "attention",
     "bundle",
+    "entry_and_exit",
     "eval_scores",
     "find_fixed_points",
     "fixed_point",
@@ -64,6 +71,8 @@ __all__ = [
     "path_independence",
     "per_block",
     "similarity",
+    "skip_iterations",
+    "specialisation",
     "spectrum",
     "split",
     "task_depth",

@@ -14,10 +14,10 @@ def class_means(values: np.ndarray, classes: np.ndarray, n_classes: int, seed: i
     `classes` [batch, pos]: class numbers, -1 for none, which counts among all tokens. A row of the batch is a document:
     the interval is NaN for fewer than two, and a mean is NaN where nothing is defined.
     """
-    there = np.isfinite(values)
+    there: np.ndarray = np.isfinite(values)
     filled = np.where(there, values, 0.0)
-    by_class = classes == np.arange(n_classes)[:, None, None]
-    inside = np.concatenate([np.ones((1, *classes.shape), bool), by_class])
+    inside = np.ones((1 + n_classes, *classes.shape), bool)
+    inside[1:] = classes == np.arange(n_classes)[:, None, None]
     # [..., class, document]
     sums = np.stack([(filled * of).sum(-1) for of in inside], axis=-2)
     counts = np.stack([(there & of).sum(-1) for of in inside], axis=-2)
@@ -30,7 +30,7 @@ def class_means(values: np.ndarray, classes: np.ndarray, n_classes: int, seed: i
     # Draws without a token of the class say nothing of it.
     drawn = _ratio(sums @ weights.T, counts @ weights.T)
     levels = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    lost = np.isnan(drawn).all(-1)
+    lost = np.asarray(np.isnan(drawn).all(-1))
     ends = np.nanquantile(np.where(lost[..., None], 0.0, drawn), levels, axis=-1)
     found[..., 1:] = np.where(lost[..., None], np.nan, np.moveaxis(ends, 0, -1))
     return found

@@ -109,7 +109,7 @@ class ConceptSpace(Result):
         return figures.draw(self, view=view, theme=theme, **options)
 
 
-def concept_space(
+def entry_and_exit(
     model: Any,
     text_or_tokens: Any,
     n_iters: int = 16,
@@ -193,17 +193,22 @@ def _read(model: Any, x: Tensor, current: Tensor, following: Tensor) -> tuple[Te
     shape, e = x.shape[:-1], model.embed.weight
     # Angles, so that a norm of 2^k overflows nothing and an embedding's length counts nothing.
     units = measures.unit(e).to(e.dtype)
+    nowhere = units.isnan().any(
+        -1
+    )  # an embedding of zeros, as of a padding token, has no direction
+    units = units.masked_fill(nowhere[:, None], 0)
     flat, of = x.reshape(-1, x.shape[-1]), measures.unit(x.reshape(-1, x.shape[-1])).to(e.dtype)
     current, following = current.reshape(-1), following.reshape(-1)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for rows in decoding.row_chunks(len(flat), len(e)):
-            nearness = of[rows] @ units.T
+            nearness = (of[rows] @ units.T).masked_fill(nowhere, -torch.inf)
+            own = current[rows]
             log_p = model.unembed.plain(running.normed(model, flat[rows])).float().log_softmax(-1)
             after = following[rows]
             parts.append(
                 (
-                    decoding.rank(nearness, current[rows]),
+                    decoding.rank(nearness, own.masked_fill(nowhere[own], -1)),
                     decoding.rank(log_p, after),
                     -decoding.nll(log_p, after),
                 )

@@ -36,7 +36,9 @@ def ranks(result: ConceptSpace, *, theme: style.Theme) -> go.Figure:
         {} if beside is None else {name: beside.median_rank(name)[:, [1, 0, 2]] for name in NAMES}
     )
     fig = _curves(result, curves, controls, theme)
-    fig.update_yaxes(title="rank", type="log", autorange="reversed", exponentformat="power")
+    fig.update_yaxes(
+        title="rank", type="log", autorange="reversed", exponentformat="power", dtick=1
+    )
     text = (
         f"{result.formula}, of {result.n_vocab} tokens. Line: median over tokens; band: quartiles"
     )

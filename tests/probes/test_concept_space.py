@@ -8,7 +8,7 @@ import probes
 from abbie_lens.errors import InputError
 from abbie_lens.loops import AbbieC, AbbieD
 from probes import bundle
-from probes.concept_space import concept_sites, concept_space, identity_label
+from probes.concept_space import concept_sites, entry_and_exit, identity_label
 from tests.abbie_lens.families import LOOPS, make
 
 R = 3
@@ -24,7 +24,7 @@ def speaker(tiny_tokenizer):
 
 @pytest.fixture(scope="module")
 def found(speaker):
-    return concept_space(speaker(AbbieD()), TEXTS, R)
+    return entry_and_exit(speaker(AbbieD()), TEXTS, R)
 
 
 def test_places_are_those_of_the_pass(speaker, found):
@@ -48,7 +48,7 @@ def test_where_nothing_is_done_the_token_stays_and_where_it_is_planted_the_next_
         for block in (*model.head, *model.body, *model.tail):
             block.attn.o_proj.weight.zero_()
             block.mlp.out_proj.weight.zero_()
-    still = concept_space(model, TEXTS, R, control=False)
+    still = entry_and_exit(model, TEXTS, R, control=False)
     assert (still.found["current"][:, 0] == 1).all()
     tokens, _ = model.tokenize(TEXTS[0])
     after = torch.roll(tokens, -1, 1)
@@ -59,7 +59,7 @@ def test_where_nothing_is_done_the_token_stays_and_where_it_is_planted_the_next_
     with torch.no_grad():
         model.unembed.weight.copy_(torch.nn.functional.normalize(model.unembed.weight, dim=-1))
     with model.hooks(fwd_hooks=hooks):
-        planted = concept_space(model, TEXTS[0], R, control=False)
+        planted = entry_and_exit(model, TEXTS[0], R, control=False)
     assert planted.found["current"][0, 0] == 1 and planted.found["current"][2:6, 0].max() <= 0.5
     assert (planted.next_rank[-1, 0, :-1] == 1).all() and planted.found["next"][:-1, 0].max() <= 0.5
 
@@ -88,7 +88,7 @@ def test_a_probe_reads_the_current_token_from_the_embedding(speaker):
 )
 def test_loops_of_every_kind(speaker, name):
     model = speaker(LOOPS[name])
-    read = concept_space(model, TEXTS[0], 2, control=False)
+    read = entry_and_exit(model, TEXTS[0], 2, control=False)
     assert len(read.places) == 1 + len(model.head) + 3 + len(model.tail)
     assert np.isfinite(read.current_rank).all() and read.next_rank[..., :-1].min() >= 1
 
