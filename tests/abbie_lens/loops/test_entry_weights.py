@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from abbie_lens.bridged.rules import Anchored, Damped
-from abbie_lens.loops import AbbieD, Parcae, PonderNet, Relaxed, Retrofit, Std, ZeroPt
+from abbie_lens.loops import FAMILIES, AbbieD, Parcae, PonderNet, Relaxed, Retrofit, Std, ZeroPt
 from tests.abbie_lens.families import make
 
 LINEAR = {
@@ -54,3 +54,21 @@ def test_a_carry_that_norms_or_asks_the_state_says_none():
     for name in ("lt", "ouro", "0pt", "huginn", "fprm", "loopus", "mor", "ut-act", "hrm", "spiral"):
         model = make(name)
         assert model.cfg.loop.read_back(model, 2, torch.ones(32)) is None, name
+
+
+def test_the_docs_have_the_weights_of_every_loop_that_has_them(project_root):
+    """The table of docs/attribution.md is what the code says at r = 4."""
+    loops = [cls() for cls in FAMILIES.values()] + [AbbieD("skip_first"), AbbieD("literal")]
+    loops += [
+        Relaxed(carry="abbie-d", plain_first=True),
+        Damped(),
+        Anchored(),
+        Anchored(inner="whole"),
+    ]
+    rows = ["| loop, r = 4 | h₀ | F₀ | F₁ | F₂ | F₃ |", "|---|---|---|---|---|---|"]
+    for loop in loops:
+        weights = loop.entry_weights(4)
+        if weights is not None:
+            rows.append("| " + " | ".join([loop.label, *(f"{w:g}" for w in weights)]) + " |")
+    table = "\n".join(rows)
+    assert table in (project_root / "docs" / "attribution.md").read_text(encoding="utf-8"), table
