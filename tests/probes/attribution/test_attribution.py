@@ -196,3 +196,12 @@ def test_it_reads_back_from_a_bundle_and_is_drawn(doubling, tmp_path):
         assert back.figure(theme="dark", **options).data
     with pytest.raises(InputError, match="position=9"):
         found.figure(position=9)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_same():
+    model = make(AbbieD("literal"), seed=5, norm_placement="sandwich_branch")
+    found = logit_attribution(model, TOKENS, R, target=11)
+    there = logit_attribution(model.to("cuda"), TOKENS, R, target=11)
+    np.testing.assert_allclose(there.contribution, found.contribution, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(there.random_ids, found.random_ids)
