@@ -1,7 +1,5 @@
 """Skipping and repeating iterations, against runs made by hand and maps whose iterations are known to do nothing."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from abbie_lens.errors import InputError
 from abbie_lens.loops import AbbieC, AbbieD, Std
 from probes import bundle
-from probes.aggregation import AggregateConfig, aggregate
+from probes.aggregation import ANALYSES, AggregateConfig, aggregate
 from probes.class_means import class_means
 from probes.interventions.skipping import skip_iterations
 from tests.abbie_lens.families import LOOPS, make
@@ -113,7 +111,7 @@ def test_over_a_corpus(model, tmp_path):
         window=16,
         label="next_class",
     )
-    whole = aggregate(model, config, partial(skip_iterations, control=False))
+    whole = aggregate(model, config, ANALYSES["skip_iterations"])
     assert whole.mean["skip_kl"].shape[-1] == 2 and np.isfinite(whole.mean["skip_kl"][0, 0]).all()
 
 
