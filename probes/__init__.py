@@ -3,6 +3,7 @@
 from probes import bundle
 from probes.attribution import LogitAttribution, logit_attribution
 from probes.comparison import Comparison
+from probes.concept_probes import ConceptProbes, probe_entry_and_exit
 from probes.concept_space import ConceptSpace, entry_and_exit
 from probes.dynamics.attention import Attention, attention
 from probes.dynamics.basins import PathIndependence, path_independence
@@ -32,6 +33,7 @@ __all__ = [
     "Attention",
     "Cancelled",
     "Comparison",
+    "ConceptProbes",
     "ConceptSpace",
     "EvalScores",
     "FixedPoint",
@@ -70,6 +72,7 @@ __all__ = [
     "orbits",
     "path_independence",
     "per_block",
+    "probe_entry_and_exit",
     "similarity",
     "skip_iterations",
     "specialisation",

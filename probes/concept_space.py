@@ -5,12 +5,12 @@
 
 x: the embedding, the stream after every Head block, every z_k, the stream after every Tail block of z_r. Both readings ask
 with fixed directions and train nothing: what they do not find may still be there in another form, which a probe may read
-(`identity_label` and `concept_sites`, for `probes.linear`).
+(`probes.concept_probes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +26,6 @@ from probes.control import fresh_weights
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.text_labels import UNDEFINED, Label
 from probes.tidy import with_control
 
 if TYPE_CHECKING:
@@ -214,35 +213,3 @@ def _read(model: Any, x: Tensor, current: Tensor, following: Tensor) -> tuple[Te
                 )
             )
     return tuple(torch.cat(column).view(shape) for column in zip(*parts, strict=True))
-
-
-def concept_sites(model: Any) -> tuple[str, ...]:
-    """Sites of the same places, by bare name, for `probes.linear(sites=…)`."""
-    stages = {stage: range(len(getattr(model, stage))) for stage in ("head", "tail")}
-    posts = {s: [f"{s}.{b}.hook_resid_post" for b in bs] for s, bs in stages.items()}
-    return ("embed.hook_out", *posts["head"], "loop.hook_readout", *posts["tail"])
-
-
-def identity_label(
-    model: Any, texts: Sequence[str], which: str = "current", n_tokens: int = 20
-) -> Label:
-    """A label for probes: which of the `n_tokens` most frequent tokens of `texts` this token, or the `next` one, is.
-
-    Other tokens have no class. Errors: InputError.
-    """
-    if which not in ("current", "next"):
-        raise InputError(f"which={which!r}: expected 'current' or 'next'.")
-    if isinstance(n_tokens, bool) or not isinstance(n_tokens, int) or n_tokens < 2:
-        raise InputError(f"n_tokens={n_tokens!r}: expected an integer >= 2.")
-    from collections import Counter
-
-    counts = Counter(t for text in texts for t in model.to_str_tokens(text, prepend_bos=False))
-    common = [token for token, _ in counts.most_common(n_tokens)]
-    numbers = {token: i for i, token in enumerate(common)}
-    shift = int(which == "next")
-
-    def number(str_tokens: Sequence[str]) -> np.ndarray:
-        own = [numbers.get(token, UNDEFINED) for token in str_tokens]
-        return np.array([*own[shift:], *[UNDEFINED] * shift][: len(own)], dtype=np.int64)
-
-    return Label(f"{which}_token", f"which token the {which} one is", tuple(common), number)

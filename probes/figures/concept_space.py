@@ -14,6 +14,7 @@ from probes.figures.grid import span
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
+    from probes.concept_probes import ConceptProbes
     from probes.concept_space import ConceptSpace
 
 NAMES = {"current": "the token itself", "next": "the next token"}
@@ -54,8 +55,29 @@ def found(result: ConceptSpace, *, theme: style.Theme) -> go.Figure:
     return _finished(fig, f"{result.formula}. Share of tokens at rank 1{many}")
 
 
+def probed(result: ConceptProbes, *, theme: style.Theme) -> go.Figure:
+    """Accuracy of probes for both tokens at every place."""
+    curves, controls = (
+        {name: result.accuracy(name, condition) for name in NAMES}
+        for condition in ("trained", "untrained")
+    )
+    fig = _curves(result, curves, controls, theme)
+    for i, fitted in enumerate((result.current, result.following)):
+        fig.add_hline(
+            y=float(fitted.majority[0]),
+            line={"color": style.series(i, theme)["color"], "dash": "dot", "width": 1},
+            annotation_text=f"most frequent, {NAMES[tuple(NAMES)[i]]}",
+            annotation_font_size=10,
+            annotation_position="bottom right" if i else "bottom left",
+        )
+    fig.update_yaxes(title="accuracy", range=[-0.03, 1.03])
+    n = len(result.current.classes), len(result.following.classes)
+    text = f"{result.formula} ({n[0]} of the token itself, {n[1]} of the next); band: 95% interval over documents"
+    return _finished(fig, text)
+
+
 def _curves(
-    result: ConceptSpace,
+    result: ConceptSpace | ConceptProbes,
     curves: dict[str, np.ndarray],
     controls: dict[str, np.ndarray],
     theme: style.Theme,
@@ -110,7 +132,7 @@ def _line(
     )
 
 
-def _stages(fig: go.Figure, result: ConceptSpace, theme: style.Theme) -> None:
+def _stages(fig: go.Figure, result: ConceptSpace | ConceptProbes, theme: style.Theme) -> None:
     """Shade the loop, and name the stages above the plot."""
     stage = np.array(result.stage)
     for name, title in _STAGES.items():
@@ -138,7 +160,7 @@ def _stages(fig: go.Figure, result: ConceptSpace, theme: style.Theme) -> None:
         )
 
 
-def _place_axis(fig: go.Figure, result: ConceptSpace, axis: str) -> None:
+def _place_axis(fig: go.Figure, result: ConceptSpace | ConceptProbes, axis: str) -> None:
     n = len(result.places)
     every = -(-n // 24)
     shown = [i for i in range(n) if i % every == 0 or result.stage[i] != "loop"]

@@ -8,7 +8,8 @@ import probes
 from abbie_lens.errors import InputError
 from abbie_lens.loops import AbbieC, AbbieD
 from probes import bundle
-from probes.concept_space import concept_sites, entry_and_exit, identity_label
+from probes.concept_probes import identity_label, probe_entry_and_exit
+from probes.concept_space import entry_and_exit
 from tests.abbie_lens.families import LOOPS, make
 
 R = 3
@@ -64,7 +65,7 @@ def test_where_nothing_is_done_the_token_stays_and_where_it_is_planted_the_next_
     assert (planted.next_rank[-1, 0, :-1] == 1).all() and planted.found["next"][:-1, 0].max() <= 0.5
 
 
-def test_a_probe_reads_the_current_token_from_the_embedding(speaker):
+def test_a_probe_reads_the_current_token_from_the_embedding(speaker, tmp_path):
     model, rng = speaker(AbbieD()), np.random.default_rng(0)
     words = ["the", "cat", "sat", "on", "mat,"]
     documents = [" ".join(rng.choice(words, 12)) for _ in range(8)]
@@ -75,12 +76,20 @@ def test_a_probe_reads_the_current_token_from_the_embedding(speaker):
     )
     np.testing.assert_array_equal(after[:-1], own[1:])
     assert after[-1] == -1 and {-1} < set(own.tolist())
-    read = probes.linear(model, documents, label=label, sites=concept_sites(model), n_iters=1)
-    assert (
-        read.embedding[0] == 1
-        and read.majority[0] < 0.7
-        and np.isfinite(read.trained[:, 0, 0]).all()
+    told = []
+    read = probe_entry_and_exit(model, documents, 1, n_tokens=5, progress=lambda *x: told.append(x))
+    assert read.places == ("embed", "head.0", "z@0", "z@1", "tail.0") and told[-1][0] == told[-1][1]
+    accuracy = read.accuracy("current")
+    assert accuracy.shape == (5, 3) and accuracy[0, 0] == 1 == read.current.embedding[0]
+    assert read.current.majority[0] < 0.7 and np.isfinite(accuracy[:, 0]).all()
+    after_tail = probes.linear(
+        model, documents, label=label, sites=("tail.0.hook_resid_post",), n_iters=1
     )
+    np.testing.assert_allclose(accuracy[-1], after_tail.trained[0, 0])
+    back = bundle.load(bundle.save({"probes": read}, tmp_path / "out")).results["probes"]
+    assert back.to_frame().equals(read.to_frame()) and back.figure(theme="dark").data
+    with pytest.raises(InputError, match="which='last'"):
+        back.accuracy("last")
 
 
 @pytest.mark.parametrize(
