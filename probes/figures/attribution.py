@@ -117,7 +117,7 @@ def _panels(
         horizontal_spacing=0.14 if len(shown) > 1 else 0.0,
     )
     for col, (title, values) in enumerate(shown.items(), 1):
-        names = list(panels[title])
+        names = [labels.escape(name) for name in panels[title]]
         looped = title not in ("before the loop", "Tail and read-out")
         fig.add_heatmap(
             z=values,

@@ -127,7 +127,7 @@ def _line(
         mode="lines+markers",
         line={"color": look["color"], "dash": look["dash"], "width": 1.5 if open_ else 2.5},
         marker={"symbol": look["symbol"] + ("-open" if open_ else ""), "size": 7},
-        customdata=list(result.places),
+        customdata=[labels.escape(place) for place in result.places],
         hovertemplate=f"<b>{name}</b><br>%{{customdata}}<br>%{{y:.4g}}<extra></extra>",
     )
 
@@ -167,7 +167,7 @@ def _place_axis(fig: go.Figure, result: ConceptSpace | ConceptProbes, axis: str)
     settings = {
         "tickmode": "array",
         "tickvals": shown,
-        "ticktext": [_short(result.places[i]) for i in shown],
+        "ticktext": [labels.escape(_short(result.places[i])) for i in shown],
         "range": [-0.5, n - 0.5],
         "zeroline": False,
         "showgrid": False,
@@ -219,7 +219,7 @@ def tokens(
         colorscale=style.SEQUENTIAL,
         reversescale=True,
         customdata=[[f"{w} (position {p})<br>{q}<br>rank {v:.0f}" for p, (w, v) in enumerate(zip(names, row, strict=True))]
-                    for q, row in zip(result.places, values, strict=True)],
+                    for q, row in zip(map(labels.escape, result.places), values, strict=True)],
         hovertemplate="%{customdata}<extra></extra>",
         colorbar={"title": {"text": "log₁₀ rank", "side": "right"}},
     )  # fmt: skip
