@@ -68,6 +68,9 @@ def classes(result: Skipping, *, theme: style.Theme, metric: str = "kl") -> go.F
         fig.update_yaxes(type="log", exponentformat="power")
     many = "; band: 95% interval over the sequences" if len(result.tokens) > 1 else ""
     text = f"{result.formula}. Mean by class of the token ({result.label}){many}."
+    alike = [name for done, name in DONE.items() if result.alike(done)]
+    if alike:
+        text += f" With {' and with '.join(alike)} the run is the same for every i: no row can tell iterations apart."
     style.caption(fig, text, below=50)
     fig.update_layout(legend_traceorder="reversed")
     return give_room(fig, 300, legend_lines=2, panel_titles=True)

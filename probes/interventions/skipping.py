@@ -75,6 +75,14 @@ class Skipping(Result):
         """[iteration, batch, pos] by metric."""
         return {name: getattr(self, name) for name in METRICS}
 
+    def alike(self, done: str) -> bool:
+        """Whether `skip` or `repeat` changes the same whichever iteration it is, to rounding: then rows tell nothing apart."""
+        kl = getattr(self, f"{done}_kl")
+        if len(kl) < 2 or not np.isfinite(kl).any():
+            return False
+        apart = np.nanmax(np.abs(kl - kl[:1]))
+        return bool(apart <= 1e-3 * np.nanmax(kl) + 1e-6)
+
     def to_frame(self) -> pd.DataFrame:
         """One row per metric, iteration and class: mean and interval; `weights` tells the control apart."""
         import pandas as pd

@@ -39,6 +39,7 @@ def test_it_is_the_run_without_that_iteration(model, found):
     change = (log_p - log_q)[0, :-1].gather(-1, tokens[0, 1:, None])[:, 0].numpy()
     np.testing.assert_allclose(found.skip_delta_nll[1, 0, :-1], change, rtol=1e-3, atol=1e-5)
     assert np.isnan(found.skip_delta_nll[:, 0, -1]).all()
+    assert not found.alike("skip") and found.alike("repeat")  # h_{i+1} = 2 h_i + F(h_i) is one map
     assert np.isnan(found.skip_kl[:, ~found.valid]).all()
 
 
@@ -51,6 +52,9 @@ def test_in_a_loop_that_goes_on_plainly_skipping_any_is_one_iteration_less(tiny_
     for values, log_q in ((found.skip_kl, less), (found.repeat_kl, more)):
         kl = (log_p.exp() * (log_p - log_q)).sum(-1).numpy()
         np.testing.assert_allclose(values, np.broadcast_to(kl, values.shape), rtol=1e-3, atol=1e-6)
+    assert found.alike("skip") and found.alike("repeat")
+    caption = next(a.text for a in found.figure().layout.annotations if a.name == "caption")
+    assert "the run is the same for every i" in caption.replace("<br>", " ")
 
 
 def test_an_iteration_that_does_nothing_is_not_missed(tiny_tokenizer):
