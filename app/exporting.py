@@ -39,6 +39,7 @@ _ANALYSES: dict[str, Callable[..., Result]] = {
     "halting": probes.halting,
     "orbits": probes.orbits,
     "similarity": probes.similarity,
+    "attribution": probes.logit_attribution,
     "attention": probes.attention,
     "per_block": probes.per_block,
     "spectrum": probes.spectrum,

@@ -43,6 +43,7 @@ def collect(
     Errors: SiteError for an unknown site, InputError for one that has no vector per token.
     """
     parts: dict[str, list[list[np.ndarray]]] = {}
+    at_readout = any(site.startswith(("tail.", "ln_final.", "unembed.")) for site in sites)
     for batch in batches(found):
         width = max(len(found[i].ids) for i in batch)
         tokens = torch.tensor([found[i].ids + [0] * (width - len(found[i].ids)) for i in batch])
@@ -53,7 +54,7 @@ def collect(
                 n_iters=n_iters,
                 attention_mask=None if mask.all() else mask.to(model.device),
                 names_filter=list(sites),
-                return_type=None,
+                return_type="logits" if at_readout else None,
             )
         for site in sites:
             looped = bool(cache.iterations(site))

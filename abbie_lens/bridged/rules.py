@@ -39,6 +39,10 @@ class Damped(LoopFamily):
 
     family: ClassVar[str] = "damped"
 
+    def entry_weights(self, n_iters: int) -> tuple[float, ...]:
+        """h_r = h_0 + (1/K) sum_i F_i, K = r."""
+        return (1.0, *(1 / n_iters for _ in range(n_iters)))
+
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = (1 - 1/K) h_k + (1/K) g(h_k)."""
         return Advance(damp(state.h, model.body(state.h, state), state.n_iters))
@@ -60,6 +64,12 @@ class Anchored(LoopFamily):
 
     def check(self, cfg: LoopedConfig) -> None:
         """Fits every shape."""
+
+    def entry_weights(self, n_iters: int) -> tuple[float, ...]:
+        """(1 - b) of what the iterated map weighs, and b more for F_0, which is the plain pass's."""
+        each = 1.0 if self.inner == "whole" else 1 / max(n_iters, 1)
+        plain = (self.beta * (i == 0) for i in range(n_iters))
+        return (1.0, *(each + (own - self.beta * each) for own in plain))
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = D(h_k) or g(h_k), read out mixed with g(x_0), which the first step leaves in the carry."""

@@ -22,9 +22,9 @@ class AbbieC(LoopFamily):
 
     family: ClassVar[str] = "abbie-c"
 
-    def sums_plainly(self, n_iters: int) -> bool:
-        """Always: the Body's residual stream simply goes on."""
-        return True
+    def entry_weights(self, n_iters: int) -> tuple[float, ...]:
+        """All 1: the Body's residual stream simply goes on."""
+        return (1.0,) * (n_iters + 1)
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k)."""

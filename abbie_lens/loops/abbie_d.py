@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from abbie_lens.loops.base import Advance, LoopFamily, require
+from abbie_lens.loops.shared.reads import between, doubled
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -48,9 +49,14 @@ class AbbieD(LoopFamily):
         """The family and its residual, which the source leaves open."""
         return f"{self.family} ({self.residual})"
 
-    def sums_plainly(self, n_iters: int) -> bool:
-        """Only where no carry has reached the Tail yet: r <= 1, and r = 0 for `literal`."""
-        return n_iters <= (0 if self.residual == "literal" else 1)
+    def entry_weights(self, n_iters: int) -> tuple[float, ...]:
+        """What is there before a carry is doubled by it: all 1 for r <= 1, of `literal` for r = 0 alone."""
+        if self.residual == "literal":
+            return doubled(n_iters)
+        if self.residual == "between" or not n_iters:
+            return between(n_iters)
+        first, *later = doubled(n_iters - 1)  # h_1 = h_0 + F_0 is what doubles
+        return (first, first, *later)
 
     def growth(self, cfg: LoopedConfig) -> float:
         """What AbbIE-D's carry multiplies the state by."""

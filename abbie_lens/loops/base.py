@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from abbie_lens.errors import ConfigError, DepthError
+from abbie_lens.loops.shared.reads import Reads
 from abbie_lens.settings import check_types
 
 if TYPE_CHECKING:
@@ -111,9 +112,19 @@ class LoopFamily:
                 'beyond="refuse"; allowed: 0 to that many.'
             )
 
+    def entry_weights(self, n_iters: int) -> tuple[float, ...] | None:
+        """Weights in z_r of h_0 and of each iteration's update B(x) - x; None where they are not plain numbers."""
+        return None
+
     def sums_plainly(self, n_iters: int) -> bool:
         """Whether the unrolled residual stream is the plain sum of the embedding and all block outputs."""
-        return False
+        weights = self.entry_weights(n_iters)
+        return weights is not None and set(weights) == {1}
+
+    def read_back(self, model: HookedLoopedTransformer, n_iters: int, read: Tensor) -> Reads | None:
+        """How z_r, read along `read` [..., d_model], reads h_0, updates and injections; None where the carry is not linear."""
+        weights = self.entry_weights(n_iters)
+        return None if weights is None else Reads.weighted(read, weights)
 
     def growth(self, cfg: LoopedConfig) -> float:
         """Factor by which the carry multiplies the state in every iteration, once its direction has settled; 1 for most."""

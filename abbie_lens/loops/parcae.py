@@ -30,6 +30,7 @@ from abbie_lens.components.norm import make_norm
 from abbie_lens.hooks.points import Site
 from abbie_lens.loops.base import Advance, LoopFamily, Start, require, scaled_embeddings
 from abbie_lens.loops.shared.initial import initial_state
+from abbie_lens.loops.shared.reads import Reads
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -97,6 +98,16 @@ class Parcae(LoopFamily):
         std = self.init_scale * (2 / (5 * e.shape[-1])) ** 0.5
         h = initial_state(model, state, start, e, std)
         return Advance(h, model.loop.readout(h), {"injected": model.loop.injection(e)})
+
+    def read_back(self, model: HookedLoopedTransformer, n_iters: int, read: Tensor) -> Reads:
+        """Through C, and once more through the filter for every iteration that comes after."""
+        read = read @ model.loop.readout.weight.detach().to(read)
+        decay = model.loop.injection.decay(model.dtype).detach().to(read)
+        reads = [read]
+        for _ in range(n_iters):
+            reads.append(reads[-1] * decay)
+        later = tuple(reversed(reads[:-1]))  # F_i and e_i enter h_{i+1} unfiltered
+        return Reads(reads[-1], later, later, lambda state: state.carry["injected"])
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = Body(a ⊙ h_k + Delta ⊙ (B e))."""

@@ -57,9 +57,9 @@ class PonderNet(HazardGate):
         """The family; its settings are of the training."""
         return self.family
 
-    def sums_plainly(self, n_iters: int) -> bool:
-        """Always: the gate adds nothing to the stream."""
-        return True
+    def entry_weights(self, n_iters: int) -> tuple[float, ...]:
+        """All 1: the gate adds nothing to the stream."""
+        return (1.0,) * (n_iters + 1)
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} = B(h_k), and its gate."""

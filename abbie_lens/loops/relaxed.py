@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from abbie_lens.loops.abbie_d import doubling
 from abbie_lens.loops.base import Advance, LoopFamily, require, require_iterations
+from abbie_lens.loops.shared.reads import Reads, between
 
 if TYPE_CHECKING:
     from abbie_lens.components.stack import Stack
@@ -73,11 +74,20 @@ class Relaxed(LoopFamily):
         """As many iterations as have adapters, where more are refused."""
         return self.max_iters if self.beyond == "refuse" else None
 
-    def sums_plainly(self, n_iters: int) -> bool:
-        """Where the Body's residual stream simply goes on."""
-        return self.carry == "repeat" or n_iters <= (
-            1 if self.carry == "abbie-d" else self.plain_first
-        )
+    def entry_weights(self, n_iters: int) -> tuple[float, ...] | None:
+        """Those of the carry; learned steps weigh by channel from the first adapted iteration on."""
+        if self.carry == "abbie-d":
+            return between(n_iters)
+        plain = self.carry == "repeat" or n_iters <= self.plain_first
+        return (1.0,) * (n_iters + 1) if plain else None
+
+    def read_back(self, model: HookedLoopedTransformer, n_iters: int, read: Tensor) -> Reads | None:
+        """h_r = h_0 + sum_i s_i ⊙ F_i with learned steps, s = 1 for a plain first iteration."""
+        if self.carry != "steps":
+            return super().read_back(model, n_iters, read)
+        own = [self._own(k) for k in range(n_iters)]
+        steps = [1.0 if i is None else model.loop.steps[i].detach().to(read) for i in own]
+        return Reads(read, tuple(read * step for step in steps))
 
     def growth(self, cfg: LoopedConfig) -> float:
         """That of AbbIE-D with its carry."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from abbie_lens.loops.base import Advance, LoopFamily, Start, require, scaled_embeddings
 from abbie_lens.loops.shared.initial import initial_state
+from abbie_lens.loops.shared.reads import Reads
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
@@ -63,6 +64,19 @@ class ZeroPt(LoopFamily):
         e = model.head(start.embedded, state)
         h = initial_state(model, state, start, e, self.init_scale * (2 / 5) ** 0.5)
         return Advance(h, self._readout(model, h), {"input": e})
+
+    def read_back(self, model: HookedLoopedTransformer, n_iters: int, read: Tensor) -> Reads | None:
+        """Through A for every iteration that comes after; None where the state or its read-out is normed."""
+        if self.norm != "none":
+            return None
+        of_state, of_input = model.loop.adapter.weight.detach().to(read).chunk(2, dim=1)
+        updates, injected = [], []
+        for _ in range(n_iters):
+            updates.append(read)
+            injected.append(read @ of_input)
+            read = read @ of_state
+        first, then = tuple(reversed(updates)), tuple(reversed(injected))
+        return Reads(read, first, then, lambda state: state.carry["input"])
 
     def step(self, model: HookedLoopedTransformer, state: State) -> Advance:
         """h_{k+1} from A [h_k; e]."""

@@ -21,7 +21,7 @@ def command(
     analysis: Annotated[
         str,
         typer.Option(
-            help="fixed_point, distances, per_block, attention, orbits, similarity, spectrum, lyapunov, path_independence or find_fixed_points."
+            help="fixed_point, distances, per_block, attention, orbits, similarity, skip_iterations, spectrum, lyapunov, path_independence or find_fixed_points."
         ),
     ] = "fixed_point",
     n_iters: Annotated[int, typer.Option("--n-iters", "-r", min=1, help="Depth.")] = 16,

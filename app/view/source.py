@@ -18,6 +18,7 @@ NAMES = {
     "halting": "halting",
     "orbits": "path",
     "similarity": "similarity",
+    "attribution": "logit-attribution",
     "attention": "attention",
     "per_block": "block",
     "spectrum": "multiplier",

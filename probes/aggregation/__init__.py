@@ -11,6 +11,7 @@ from probes.dynamics.similarity import similarity
 from probes.dynamics.solver import find_fixed_points
 from probes.dynamics.spectrum import spectrum
 from probes.fixed_points import fixed_point
+from probes.interventions.skipping import skip_iterations
 
 from .config import AggregateConfig
 from .fold import Analyse
@@ -24,12 +25,13 @@ ANALYSES: dict[str, Analyse] = {
     "attention": partial(attention, control=False),
     "orbits": partial(orbits, control=False),
     "similarity": partial(similarity, control=False),
+    "skip_iterations": partial(skip_iterations, control=False),
     "spectrum": partial(spectrum, control=False),
     "lyapunov": partial(lyapunov, control=False),
     "path_independence": partial(path_independence, control=False),
     "find_fixed_points": partial(find_fixed_points, control=False),
 }
 """What a corpus can be analysed by, by name; controls are the corpus's own. Distances alone cost little more than the
-forward passes; the last four linearise or repeat the loop, and are for a few thousand tokens."""
+forward passes, skipping iterations some r of them; the last four linearise or repeat the loop, and are for a few thousand tokens."""
 
 __all__ = ["ANALYSES", "AggregateConfig", "CorpusAnalysis", "aggregate"]
