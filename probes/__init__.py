@@ -15,6 +15,13 @@ from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
+from probes.interventions.ablation import Ablation, ablation
+from probes.interventions.directions import difference_of_means
+from probes.interventions.frozen_patterns import FrozenPatterns, frozen_patterns
+from probes.interventions.patching import patching
+from probes.interventions.patching_result import Patching
+from probes.interventions.recovery import Recovery, recovery
+from probes.interventions.steering import Steering, steering
 from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled
@@ -25,12 +32,14 @@ from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
 
 __all__ = [
+    "Ablation",
     "Attention",
     "Cancelled",
     "Comparison",
     "EvalScores",
     "FixedPoint",
     "FixedPointSearch",
+    "FrozenPatterns",
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
@@ -38,31 +47,40 @@ __all__ = [
     "LinearProbes",
     "Lyapunov",
     "Orbits",
+    "Patching",
     "PathIndependence",
     "PerBlock",
+    "Recovery",
     "Result",
     "Similarity",
     "Spectrum",
     "Split",
+    "Steering",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
     "Upward",
+    "ablation",
     "attention",
     "bundle",
+    "difference_of_means",
     "eval_scores",
     "find_fixed_points",
     "fixed_point",
+    "frozen_patterns",
     "halting",
     "lens",
     "linear",
     "lyapunov",
     "orbits",
+    "patching",
     "path_independence",
     "per_block",
+    "recovery",
     "similarity",
     "spectrum",
     "split",
+    "steering",
     "task_depth",
     "trajectories",
     "upward",

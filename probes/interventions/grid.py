@@ -83,7 +83,7 @@ class Grid:
     def _cells(self) -> tuple[np.ndarray, ...]:
         """(pair, pos, head) of the cells in one row of a site."""
         there = self.mask.cpu().numpy()
-        there = there.any(1, keepdims=True) if self.together else there
+        there = np.asarray(there.any(axis=1, keepdims=True)) if self.together else there
         return np.nonzero(np.broadcast_to(there[..., None], (*there.shape, self.shape[-1])))
 
     def batches(self) -> Iterator[tuple[tuple[np.ndarray, ...], Cells | None, str]]:
@@ -95,7 +95,7 @@ class Grid:
                 pos = self._first(self._same(name, k))[pair]
             alone = np.zeros_like(pos) if self.together else pos
             same = self._same(name, k)
-            same = same.all(1, keepdims=True) if self.together else same
+            same = np.asarray(same.all(axis=1, keepdims=True)) if self.together else same
             equal = same[pair, alone, head]
             part = np.flatnonzero(equal)
             if len(part):
@@ -148,8 +148,8 @@ class Grid:
     @staticmethod
     def _first(same: np.ndarray) -> np.ndarray:
         """[pair] the first position with a cell that is not the same, the last one if all are."""
-        differs = ~same.all(-1)
-        return np.where(differs.any(1), differs.argmax(1), differs.shape[1] - 1)
+        differs = np.asarray(~same.all(axis=-1))
+        return np.where(differs.any(axis=1), differs.argmax(axis=1), differs.shape[1] - 1)
 
     def gathered(self, change: Mapping[tuple[str, int], np.ndarray]) -> np.ndarray:
         """[site, iteration, pair, pos, head] of changes [pair, pos, head], by site and row; NaN where there is no cell."""

@@ -74,7 +74,9 @@ class Patching(Result):
         import pandas as pd
 
         grids = [g for g in (self.score, self.attribution) if g.size]
-        there = np.isfinite(self.patched) if self.patched.size else np.zeros(grids[0].shape, bool)
+        there = (
+            np.isfinite(self.patched) if self.patched.size else np.zeros_like(grids[0], dtype=bool)
+        )
         for grid in grids:
             there = there | np.isfinite(grid)
         site, iteration, pair, pos, head = np.nonzero(there)

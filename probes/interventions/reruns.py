@@ -90,6 +90,13 @@ class Reruns:
             return self.prefixes.begin(index, start)
 
     @torch.no_grad()
+    def through(self, move: int, index: Sequence[int], hooks: Sequence[tuple[str, Any]]) -> Any:
+        """The State of sequences `index` at the planned depth, under `hooks` from `move` on."""
+        before = self.resumed(move - 1, index) if move else None
+        with self.model.hooks(fwd_hooks=list(hooks)):
+            return self.finished(self.prefixes.begin(index) if before is None else before)
+
+    @torch.no_grad()
     def finished(self, state: Any) -> Any:
         """The State at the planned depth, from `state` on."""
         context = state.context
