@@ -25,6 +25,7 @@ NAMES = {
     "lyapunov": "Lyapunov",
     "fixed_points": "fixed-point search",
     "linear": "probe",
+    "patching": "patching",
 }
 
 
