@@ -19,6 +19,9 @@ class Example:
     corrupt: str
     answer: str = ""
     other: str = ""
+    toward: str = ""
+    away: str = ""
+    """Texts to steer by, one a line; "" for the two prompts."""
 
 
 PROSE = Example(
@@ -26,6 +29,8 @@ PROSE = Example(
     "The old woman came into the room, sat down at the table, and then",
     " he",
     " she",
+    "She was happy\nShe laughed with joy",
+    "She was sad\nShe wept with grief",
 )
 LANGUAGE = Example("The capital of France is", "The capital of Germany is", " Paris", " Berlin")
 

@@ -103,7 +103,7 @@ def _names(result: Patching, pair: int, shape: tuple[int, ...]) -> list[str]:
 
 def _about(result: Patching, pair: int, site: int, head: int, shape: tuple[int, ...]) -> str:
     clean, corrupt = (
-        labels.prompt_label(t[pair], 34) for t in (result.clean_tokens, result.tokens)
+        labels.prompt_label(t[pair], 24) for t in (result.clean_tokens, result.tokens)
     )
     part = "all positions" if result.together else result.sites[site]
     if shape[4] > 1 and not result.together:

@@ -69,6 +69,12 @@ class Patching(Result):
         site, iteration, pos, head = np.unravel_index(np.nanargmax(values), values.shape)
         return int(site), int(iteration), int(pos), int(head)
 
+    def origin(self, pair: int = 0, of: str = "score") -> tuple[int, int] | None:
+        """(iteration, pos) of the greatest score in the first patched row; None where none is defined there."""
+        values = self.grid(of)[0, :, pair, :, 0]
+        rows = np.flatnonzero(np.isfinite(values).any(axis=1))
+        return (int(rows[0]), int(np.nanargmax(values[rows[0]]))) if len(rows) else None
+
     def to_frame(self) -> pd.DataFrame:
         """One row per cell that exists: site, iteration, pair, position, token, head, patched, score, attribution."""
         import pandas as pd

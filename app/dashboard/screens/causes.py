@@ -25,10 +25,10 @@ with st.form("patch", border=False):
     corrupt = right.text_area("Corrupt prompt: as many tokens, another answer", default.corrupt,
                               key=f"corrupt_{model_key}", height=100)  # fmt: skip
     one, two, three, four, button = st.columns([3, 3, 2, 2, 2], vertical_alignment="bottom")
-    site = one.selectbox("Patch", list(causing.SITES), format_func=causing.SITES.get, key="patch_site",
+    site = one.selectbox("Patch", list(causing.SITES), format_func=lambda name: causing.SITES[name], key="patch_site",
                          bind="query-params")  # fmt: skip
     metrics = {"logit_difference": "logit difference", "kl": "KL to the clean prediction"}
-    metric = two.selectbox("Judged by", list(metrics), format_func=metrics.get, key="patch_metric",
+    metric = two.selectbox("Judged by", list(metrics), format_func=lambda name: metrics[name], key="patch_metric",
                            bind="query-params")  # fmt: skip
     answer = three.text_input("Answer", default.answer, key=f"answer_{model_key}", placeholder="clean run's",
                               help="One token; empty: what the clean run says.")  # fmt: skip
@@ -53,19 +53,22 @@ found: Patching | None = None
 with notices.calm():
     found = causing.outcome(causing.PATCH, request)
 if found is not None:
-    pairs.show(found)
+    result: Patching = found
+    pairs.show(result)
     best = found.best()
     n_sites, n_heads = len(found.sites), found.score.shape[-1]
     block = head = 0
     if n_sites > 1 or n_heads > 1:
         columns = st.columns([3, 2, 5], vertical_alignment="bottom")
         block = columns[0].selectbox("Site", range(n_sites), best[0] if best else 0,
-                                     format_func=lambda b: found.sites[b], key=f"patched_block_{site}")  # fmt: skip
+                                     format_func=lambda b: result.sites[b], key=f"patched_block_{site}")  # fmt: skip
         if n_heads > 1:
             head = columns[1].selectbox(
                 "Head", range(n_heads), best[3] if best else 0, key="patched_head"
             )
-    cell = None if best is None else (best[1], best[2])
+    # Of whole states the last token's gives the answer back in the end, whatever the model does.
+    several = n_sites > 1 or n_heads > 1
+    cell = (best[1], best[2]) if best and several else found.origin()
     shown = st.session_state.get("figure-patching-grid", {}).get("selection", {}).get("points", [])
     if shown:
         cell = int(shown[0]["y"]), int(shown[0]["x"])
@@ -105,9 +108,11 @@ st.caption(
 with st.form("steer", border=False):
     left, right = st.columns(2)
     toward = left.text_area(
-        "Toward these texts, one a line", "She was happy\nShe laughed with joy", key="toward"
+        "Toward these texts, one a line", default.toward or default.clean, key=f"toward_{model_key}"
     )
-    away = right.text_area("Away from these", "She was sad\nShe wept with grief", key="away")
+    away = right.text_area(
+        "Away from these", default.away or default.corrupt, key=f"away_{model_key}"
+    )
     one, two, button = st.columns([3, 3, 2], vertical_alignment="bottom")
     iteration = one.slider("At iteration k", 0, source.n_iters, min(1, source.n_iters), key=f"steer_k_{source.n_iters}") \
         if source.n_iters else 0  # fmt: skip
