@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +45,6 @@ class Cells:
             keep.view(*keep.shape, *[1] * (new.ndim - 2)), new, old
         )
         return out
-
-    def hook(self, values: Tensor) -> Callable[..., Tensor]:
-        """A hook that puts `values` [batch, pos, ...] there."""
-        return lambda tensor, hook: self.put(tensor, values)
 
     def patched(self, state: Any, other: Any) -> Any:
         """`state` of the rows with all that `other`, of the batch, carries at the positions, and the token there.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from abbie_lens.errors import InputError
 from probes.interventions.cells import Cells
 from probes.interventions.pairs import Pairs
-from probes.interventions.reruns import Reruns
+from probes.interventions.reruns import Join, Reruns
 from probes.interventions.sites import STATE
 from probes.interventions.states import expanded, joined, tensors
 
@@ -86,47 +87,59 @@ class Grid:
         there = np.asarray(there.any(axis=1, keepdims=True)) if self.together else there
         return np.nonzero(np.broadcast_to(there[..., None], (*there.shape, self.shape[-1])))
 
-    def batches(self) -> Iterator[tuple[tuple[np.ndarray, ...], Cells | None, str]]:
-        """(index into the result, the cells, their site), cells None where clean and corrupt values are the same."""
-        for s, k in self._rows():
-            name = self.names[s]
-            pair, pos, head = self._cells()
-            if self.together:  # what comes before the first cell that differs stays as it is
-                pos = self._first(self._same(name, k))[pair]
-            alone = np.zeros_like(pos) if self.together else pos
-            same = self._same(name, k)
-            same = np.asarray(same.all(axis=1, keepdims=True)) if self.together else same
-            equal = same[pair, alone, head]
-            part = np.flatnonzero(equal)
-            if len(part):
-                yield self._where(s, k, pair[part], alone[part], head[part]), None, name
-            # Neighbours together, so that they share what comes before them.
-            rest = np.flatnonzero(~equal)
-            rest = rest[np.argsort(pos[rest], kind="stable")]
-            size = min(self.corrupt.chunk(), max(LEAST, -(-len(rest) // WINDOWS)))
-            for first in range(0, len(rest), size):
-                part = rest[first : first + size]
-                n, p, h = pair[part], pos[part], head[part]
-                start = int(p.min())
-                start = start if start and self.corrupt.resumes else 0
-                yield self._where(s, k, n, alone[part], h), self._as_cells(n, p, h, start), name
+    def batches(self) -> Iterator[tuple[tuple[np.ndarray, ...], Callable[[], Any] | None, int]]:
+        """(index into the result, what runs those cells to the end, first position that is run); None: nothing changes."""
+        for s, name in enumerate(self.names):
+            rows = [k for k in self.iterations if k < self.rows[name]]
+            found = [self._row(s, name, k) for k in rows]
+            cells, pos, same = (np.concatenate(x, axis=-1) for x in zip(*found, strict=True))
+            if same.any():
+                yield tuple(cells[:, same]), None, 0
+            cells, pos = cells[:, ~same], pos[~same]
+            moves = np.array([self._move(name, k) for k in cells[1]])
+            # Neighbours together, so that they share what comes before them; all iterations, where a batch may grow.
+            grows = self.corrupt.prefixes.shared
+            order = np.lexsort((cells[1], pos) if grows else (pos, moves))
+            breaks = [] if grows else list(np.flatnonzero(np.diff(moves[order])) + 1)
+            for group in np.split(order, breaks):
+                size = min(self.corrupt.chunk(), max(LEAST, -(-len(group) // WINDOWS)))
+                for first in range(0, len(group), size):
+                    part = group[first : first + size]
+                    part = part[np.lexsort((cells[1, part], moves[part]))]
+                    start = int(pos[part].min())
+                    start = start if start and self.corrupt.resumes else 0
+                    yield tuple(cells[:, part]), self._runner(name, cells[:, part], start), start
 
-    def _where(self, s: int, k: int, *cells: np.ndarray) -> tuple[np.ndarray, ...]:
-        n = len(cells[0])
-        return (np.full(n, s), np.full(n, k), *cells)
+    def _row(self, s: int, name: str, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cells [site, row, pair, pos, head] of a row, the first position that each changes, whether it changes nothing."""
+        pair, alone, head = self._cells()
+        same = self._same(name, k)
+        first = self._first(same)[pair] if self.together else alone
+        if self.together:
+            same = np.asarray(same.all(axis=1, keepdims=True))
+        cells = np.stack([np.full_like(pair, s), np.full_like(pair, k), pair, alone, head])
+        return cells, first, same[pair, alone, head]
+
+    def _move(self, name: str, k: int) -> int:
+        return k if name == STATE else self.corrupt.moves[name, k]
+
+    def _runner(self, name: str, cells: np.ndarray, start: int) -> Callable[[], Any]:
+        """What gives the end State of the runs with these cells [5, cell], which are in the order of their moves."""
+        joining: dict[int, list[Join]] = {}
+        for k in dict.fromkeys(cells[1].tolist()):
+            n, p, h = cells[2:, cells[1] == k]
+            there, value = self._as_cells(n, p, h, start), self.values[name, k]
+            if name == STATE:
+                join = Join(n.tolist(), partial(there.patched, other=value))
+            else:
+                join = Join(n.tolist(), partial(there.put, values=value), f"{name}@{k}")
+            joining.setdefault(self._move(name, k), []).append(join)
+        return lambda: self.corrupt.grown(joining, start)
 
     def _as_cells(self, n: np.ndarray, p: np.ndarray, h: np.ndarray, start: int) -> Cells:
         on = lambda x: torch.from_numpy(x).to(self.mask.device)  # noqa: E731
         positions, heads = None if self.together else on(p), on(h) if self.per_head else None
         return Cells(on(n), positions, heads, self.mask, start)
-
-    def run(self, name: str, k: int, cells: Cells) -> Any:
-        """The State just after row k of the site, patched."""
-        index, value = cells.index.tolist(), self.values[name, k]
-        if name == STATE:
-            return cells.patched(self.corrupt.resumed(k, index, cells.start), value)
-        hooks = [(f"{name}@{k}", cells.hook(value))]
-        return self.corrupt.moved(self.corrupt.moves[name, k], index, hooks, cells.start)
 
     def _same(self, name: str, k: int) -> np.ndarray:
         """[pair, pos, head] cells whose value is the same in both runs: patching them changes nothing."""

@@ -78,14 +78,14 @@ def patching(
     if exact:
         patched = np.full(grid.shape, np.nan)
         counted = Progress(grid.count(), progress)
-        for where, cells, name in grid.batches():
-            if cells is None:
+        for where, run, start in grid.batches():
+            if run is None:
                 patched[where] = m_corrupt[where[2]]
             else:
-                state = grid.run(name, int(where[1][0]), cells)
-                logits = corrupted.ends(state, cells.index, cells.start)
+                index = torch.from_numpy(where[2]).to(every.device)
                 with torch.no_grad():
-                    patched[where] = host(evaluated(measure, logits, cells.index))
+                    logits = corrupted.logits(run(), corrupted.at[index] - start)
+                    patched[where] = host(evaluated(measure, logits, index))
             counted.step(len(where[0]))
     span = _span(m_clean, m_corrupt, model.dtype)[:, None, None]
     score = (patched - m_corrupt[:, None, None]) / span if exact else np.empty(0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from abbie_lens.context import KVCache
+from abbie_lens.context import Context, KVCache
 
 KEPT = 8
 """Prefixes, and batches begun, that are kept for the next ones."""
@@ -26,15 +26,32 @@ class Prefixes:
     ) -> None:
         self.model, self.tokens, self.mask, self.n_iters = model, tokens, mask, n_iters
         self._past: dict[int, KVCache] = {}
+        self._whole: KVCache | None = None
         self._begun: dict[tuple[int, tuple[int, ...]], Any] = {}
 
+    @property
+    def shared(self) -> bool:
+        """Whether rows of any number have one Context: those of one sequence, in our own models."""
+        return len(self.tokens) == 1 and self.mask is None and type(self._one(0).context) is Context
+
     def begun(self, index: Sequence[int], start: int = 0) -> Any:
-        """The State of sequences `index` after no iterations, from position `start` on; kept."""
-        key = (start, tuple(index))
-        if key not in self._begun:
+        """A State with the tokens and the Context of sequences `index`, from position `start` on."""
+        if not self.shared:
+            return self._kept(tuple(index), start)
+        n, one = len(index), self._one(start)
+        context = one.context
+        if context.kv is not None:
+            context = context.replace(kv=_repeated(context.kv, n))
+        return one.replace(tokens=one.tokens.expand(n, -1), context=context)
+
+    def _one(self, start: int) -> Any:
+        return self._kept((0,), start)
+
+    def _kept(self, index: tuple[int, ...], start: int) -> Any:
+        if (start, index) not in self._begun:
             _make_room(self._begun)
-            self._begun[key] = self.begin(index, start)
-        return self._begun[key]
+            self._begun[start, index] = self.begin(index, start)
+        return self._begun[start, index]
 
     def begin(self, index: Sequence[int], start: int = 0) -> Any:
         """The same, run anew: hooks see it."""
@@ -51,15 +68,35 @@ class Prefixes:
         """Keys and values of the tokens before `start` of each chosen sequence."""
         if start not in self._past:
             _make_room(self._past)
-            _, kept = self.model.run_cached(self.tokens[:, :start], {}, self.n_iters)
-            self._past[start] = kept
-        n, one = len(chosen), len(self.tokens) == 1
-        # Views where the rows are of one sequence: what a batch holds is then one prefix.
-        rows = lambda x: x.expand(n, *x.shape[1:]) if one else x[chosen]  # noqa: E731
+            self._past[start] = self._cached(start)
+        if len(self.tokens) == 1:
+            return _repeated(self._past[start], len(chosen))
         return {
-            slot: pair if slot[0] == "run" else tuple(rows(x) for x in pair)  # type: ignore[misc]
+            slot: pair if slot[0] == "run" else (pair[0][chosen], pair[1][chosen])
             for slot, pair in self._past[start].items()
         }
+
+    def _cached(self, start: int) -> KVCache:
+        """Cut out of those of the whole prompt, where every slot has a row a token; else run."""
+        n = self.tokens.shape[1]
+        if self._whole is None:
+            self._whole = self._run(self.tokens)
+        if all(x.shape[1] == n for pair in self._whole.values() for x in pair):
+            return {slot: (k[:, :start], v[:, :start]) for slot, (k, v) in self._whole.items()}
+        return self._run(self.tokens[:, :start])
+
+    @torch.no_grad()
+    def _run(self, tokens: torch.Tensor) -> KVCache:
+        return self.model.run_cached(tokens, {}, self.n_iters)[1] or {}
+
+
+def _repeated(kv: KVCache, n: int) -> KVCache:
+    """Keys and values of one sequence for n rows of it: views, so that a batch holds one prefix."""
+    rows = lambda x: x.expand(n, *x.shape[1:])  # noqa: E731
+    return {
+        slot: pair if slot[0] == "run" else (rows(pair[0]), rows(pair[1]))
+        for slot, pair in kv.items()
+    }
 
 
 def _make_room(kept: dict[Any, Any]) -> None:

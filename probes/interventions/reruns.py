@@ -7,7 +7,8 @@ Head nor earlier iterations are computed again; and at the first token that diff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ from probes.running import states as walk
 
 MOST_ROWS = 64
 """Runs that go through the model together."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """Rows that part from the recorded run at one move."""
+
+    index: list[int]
+    """[row] which sequence each is a run of."""
+    put: Callable[[Any], Any]
+    """What is changed: the value at `site` of these rows, or their whole State."""
+    site: str | None = None
+    """Address of the hook; None: the State after the move."""
 
 
 class Reruns:
@@ -84,8 +97,6 @@ class Reruns:
             before = self.resumed(move - 1, index, start)
             with self.model.hooks(fwd_hooks=list(hooks)):
                 return self.model.step(before)
-        if start:
-            self.prefixes.past(start, torch.zeros(0, dtype=torch.long))  # unseen by the hooks
         with self.model.hooks(fwd_hooks=list(hooks)):
             return self.prefixes.begin(index, start)
 
@@ -95,6 +106,49 @@ class Reruns:
         before = self.resumed(move - 1, index) if move else None
         with self.model.hooks(fwd_hooks=list(hooks)):
             return self.finished(self.prefixes.begin(index) if before is None else before)
+
+    @torch.no_grad()
+    def grown(self, joining: Mapping[int, Sequence[Join]], start: int = 0) -> Any:
+        """The State at the planned depth of runs that join one batch at the moves where they part from this one.
+
+        Rows are in the order in which they join.
+        """
+        state, index = None, []
+        self.prefixes.begun([0], start)  # what comes before, before any hook is there
+        for move in range(self.inputs.n_iters + 1):
+            hooked = [j for j in joining.get(move, ()) if j.site is not None]
+            hooks, new = [], []
+            for join in hooked:
+                low = len(index) + len(new)
+                new += join.index
+                hooks.append((join.site, _within(join.put, low, low + len(join.index))))
+            if move and new:
+                state = self._with(state, index, self.resumed(move - 1, new, start), new, start)
+            index = index + new
+            with self.model.hooks(fwd_hooks=hooks):
+                if state is not None:
+                    # Without the keys that this step wrote: no later one reads them.
+                    state = self.model.step(state).replace(context=state.context)
+                elif new:
+                    state = self.prefixes.begin(new, start)
+            for join in joining.get(move, ()):
+                if join.site is None:
+                    patched = join.put(self.resumed(move, join.index, start))
+                    state = self._with(state, index, patched, join.index, start)
+                    index = index + join.index
+        return state
+
+    def _with(self, state: Any, index: list[int], more: Any, new: list[int], start: int) -> Any:
+        """`state` of rows `index` with the rows `new` of `more` after them."""
+        if state is None:
+            return more
+        # A token that was patched stays so.
+        tokens = torch.cat([state.tokens, more.tokens])
+        both = states.merged(state, more, self.prefixes.begun([*index, *new], start))
+        context = both.context
+        if context.tokens is not None:
+            context = context.replace(tokens=tokens)
+        return both.replace(tokens=tokens, context=context)
 
     @torch.no_grad()
     def finished(self, state: Any) -> Any:
@@ -129,3 +183,12 @@ class Reruns:
 def last(valid: np.ndarray) -> np.ndarray:
     """[batch] position of the last token of each row of `valid` [batch, pos]."""
     return valid.shape[1] - 1 - valid[:, ::-1].argmax(1)
+
+
+def _within(put: Callable[[Any], Any], low: int, high: int) -> Callable[..., Tensor]:
+    """A hook that changes rows `low` to `high` - 1 alone."""
+
+    def fn(x: Tensor, hook: Any) -> Tensor:
+        return torch.cat([x[:low], put(x[low:high]), x[high:]])
+
+    return fn

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -41,6 +42,14 @@ def rows(state: Any, index: Sequence[int], begun: Any, start: int = 0) -> Any:
         return x[chosen][:, start:] if x.ndim >= 2 else x
 
     return joined(pick, expanded(state)).replace(
+        tokens=begun.tokens, attention_mask=begun.attention_mask, context=begun.context
+    )
+
+
+def merged(first: Any, second: Any, begun: Any) -> Any:
+    """The rows of two States of one iteration, one after the other; `begun` as for `rows`."""
+    one_after_other = lambda a, b: torch.cat([a, b]) if a.ndim >= 2 else a  # noqa: E731
+    return joined(one_after_other, first, second).replace(
         tokens=begun.tokens, attention_mask=begun.attention_mask, context=begun.context
     )
 
