@@ -32,7 +32,8 @@ class LogitDifference:
 
     def __call__(self, logits: Tensor, pair: Tensor) -> Tensor:
         rows = torch.arange(len(logits), device=logits.device)
-        return wide(logits[rows, self.answer[pair]] - logits[rows, self.other[pair]])
+        a, b = (wide(logits[rows, ids[pair]]) for ids in (self.answer, self.other))
+        return a - b
 
 
 @dataclass(frozen=True)

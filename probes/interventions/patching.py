@@ -117,7 +117,7 @@ def patching(
 def _span(clean: np.ndarray, corrupt: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     """[pair] m_clean − m_corrupt; NaN where it is no larger than rounding."""
     span = clean - corrupt
-    rounding = 100 * torch.finfo(dtype).eps * np.maximum(np.abs(clean), np.abs(corrupt))
+    rounding = 8 * torch.finfo(dtype).eps * np.maximum(np.abs(clean), np.abs(corrupt))
     return np.where(np.abs(span) > rounding, span, np.nan)
 
 

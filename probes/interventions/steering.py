@@ -187,7 +187,7 @@ def added(push: np.ndarray) -> Callable[..., Tensor]:
 
     def fn(x: Tensor, hook: Any) -> Tensor:
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x + size * torch.from_numpy(push).to(x)[:, None]
+        return x + size * torch.from_numpy(push).to(x.dtype).to(x.device)[:, None]
 
     return fn
 
