@@ -84,7 +84,8 @@ def draw_frozen(
         ticks = [0, *range(1, n + 1, step)]
         fig.update_yaxes(
             tickmode="array", tickvals=ticks, ticktext=["uniform", *(str(t - 1) for t in ticks[1:])],
-            showgrid=False, title_text="pattern of i" if h % cols == 0 else None, **cell,
+            showgrid=False, showticklabels=h % cols == 0,
+            title_text="pattern of i" if h % cols == 0 else None, **cell,
         )  # fmt: skip
     style.caption(fig, result.formula, below=50)
     fig.update_layout(margin_t=110)

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from abbie_lens.errors import InputError
 from probes.figures import labels, style
 from probes.figures.grid import span, token_grid
+from probes.figures.room import give_room
 
 if TYPE_CHECKING:
     from probes.interventions.patching_result import Patching
@@ -49,7 +50,6 @@ def draw(
     fig = style.new_figure(
         result.title,
         _about(result, pair, site, head, shape),
-        height=196 + len(grids) * max(130, min(280, 26 * n)),
         theme=theme,
         rows=len(grids),
         cols=1,
@@ -81,9 +81,9 @@ def draw(
         )
     if selectable:
         _cells(fig, n, len(across))
-    fig.update_layout(margin_t=116 if len(grids) > 1 else 100)
     text = f"{result.formula}. m = {result.metric}. 1: the clean answer is back; 0: nothing changed. Blank: undefined."
-    return style.caption(fig, text, below=below)
+    style.caption(fig, text, below=below)
+    return give_room(fig, len(grids) * max(110, min(260, 24 * n)), panel_titles=len(grids) > 1)
 
 
 def _columns(result: Patching, values: np.ndarray, pair: int, site: int, head: int) -> np.ndarray:
@@ -110,7 +110,7 @@ def _about(result: Patching, pair: int, site: int, head: int, shape: tuple[int, 
         part += f", head {head}"
     agree = ""
     if np.isfinite(result.pearson):
-        agree = f" · gradients agree: r = {result.pearson:.2f}, ρ = {result.spearman:.2f}"
+        agree = f" · gradients: r = {result.pearson:.2f}, ρ = {result.spearman:.2f}"
     name = labels.escape(result.model.name)
     return f"{name} · {labels.escape(part)}{agree}<br>clean {clean} into {corrupt}"
 
@@ -142,8 +142,7 @@ def _frame(
 def _cells(fig: go.Figure, rows: int, columns: int) -> None:
     """Invisible markers on the upper grid that can be clicked."""
     y, x = (a.reshape(-1) for a in np.indices((rows, columns)))
-    axes = {"xaxis": fig.data[0].xaxis or "x", "yaxis": fig.data[0].yaxis or "y"}
     fig.add_scatter(
         x=x, y=y, mode="markers", name="cells", marker={"opacity": 0}, hoverinfo="skip",
-        showlegend=False, **axes,
+        showlegend=False, xaxis="x", yaxis="y",
     )  # fmt: skip
