@@ -13,7 +13,16 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import collecting, diagnose, dynamics, inference, memory, shapes, training
+from benchmarks import (
+    collecting,
+    diagnose,
+    dynamics,
+    inference,
+    interventions,
+    memory,
+    shapes,
+    training,
+)
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
@@ -90,7 +99,18 @@ _DYNAMICS = (
         replace(shapes.CPU, batch=1, pos=64),
     ),
 )
-BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_PRETRAINED)}
+_INTERVENTIONS = tuple(
+    Benchmark(
+        f"{prefix}patching_grid",
+        0.2,
+        "lower",
+        TIME,
+        interventions.patching_grid,
+        replace(interventions.GRID, device=device),
+    )
+    for prefix, device in (("", "cpu"), ("gpu_", "cuda"))
+)
+BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_INTERVENTIONS, *_PRETRAINED)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:

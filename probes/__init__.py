@@ -18,7 +18,14 @@ from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
+from probes.interventions.ablation import Ablation, ablation
+from probes.interventions.directions import difference_of_means
+from probes.interventions.frozen_patterns import FrozenPatterns, frozen_patterns
+from probes.interventions.patching import patching
+from probes.interventions.patching_result import Patching
+from probes.interventions.recovery import Recovery, recovery
 from probes.interventions.skipping import Skipping, skip_iterations
+from probes.interventions.steering import Steering, steering
 from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled
@@ -30,6 +37,7 @@ from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
 
 __all__ = [
+    "Ablation",
     "Attention",
     "Cancelled",
     "Comparison",
@@ -38,6 +46,7 @@ __all__ = [
     "EvalScores",
     "FixedPoint",
     "FixedPointSearch",
+    "FrozenPatterns",
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
@@ -46,38 +55,47 @@ __all__ = [
     "LogitAttribution",
     "Lyapunov",
     "Orbits",
+    "Patching",
     "PathIndependence",
     "PerBlock",
+    "Recovery",
     "Result",
     "Similarity",
     "Skipping",
     "Specialisation",
     "Spectrum",
     "Split",
+    "Steering",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
     "Upward",
+    "ablation",
     "attention",
     "bundle",
+    "difference_of_means",
     "entry_and_exit",
     "eval_scores",
     "find_fixed_points",
     "fixed_point",
+    "frozen_patterns",
     "halting",
     "lens",
     "linear",
     "logit_attribution",
     "lyapunov",
     "orbits",
+    "patching",
     "path_independence",
     "per_block",
     "probe_entry_and_exit",
+    "recovery",
     "similarity",
     "skip_iterations",
     "specialisation",
     "spectrum",
     "split",
+    "steering",
     "task_depth",
     "trajectories",
     "upward",

@@ -16,6 +16,7 @@ PAGES = [
     st.Page("screens/lens.py", title="Lens", icon=":material/grid_on:"),
     st.Page("screens/halting.py", title="Halting", icon=":material/pan_tool:"),
     st.Page("screens/probes.py", title="Probes", icon=":material/biotech:"),
+    st.Page("screens/causes.py", title="Causes", icon=":material/call_split:"),
     st.Page("screens/tasks.py", title="Tasks", icon=":material/checklist:"),
     st.Page("screens/compare.py", title="Compare", icon=":material/compare:"),
     st.Page("screens/export.py", title="Export", icon=":material/ios_share:"),

@@ -26,6 +26,7 @@ NAMES = {
     "lyapunov": "Lyapunov",
     "fixed_points": "fixed-point search",
     "linear": "probe",
+    "patching": "patching",
 }
 
 

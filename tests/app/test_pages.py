@@ -20,6 +20,7 @@ PAGES = [
     "lens",
     "halting",
     "probes",
+    "causes",
     "tasks",
     "compare",
     "export",
