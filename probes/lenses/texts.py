@@ -17,8 +17,8 @@ from probes.inputs import Inputs
 
 Data = str | Sequence[str]
 """A source as `read_documents` takes it, or the documents themselves."""
-_EVERY, _BUFFER = 5, 256
-"""One document in so many is held out; windows among which the next batch is drawn."""
+_EVERY, _BUFFER, _LEAST_DOCUMENTS = 5, 256, 4
+"""One document in so many is held out; windows among which the next batch is drawn; documents that share the test."""
 
 
 def documents(data: Data) -> Iterable[str]:
@@ -68,12 +68,17 @@ class Texts:
         self.every = first
 
     def held_out(self, at_most: int) -> list[Window]:
-        """The first windows of held-out documents, about `at_most` tokens."""
+        """Windows of held-out documents, at most a quarter of `at_most` tokens of each, until there are so many."""
         found: list[Window] = []
+        total, of = 0, dict[int, int]()
         for window in self._windows(held_out=True):
-            if sum(map(len, found)) >= at_most:
-                break
+            if of.get(window.document, 0) >= at_most / _LEAST_DOCUMENTS:
+                continue
             found.append(window)
+            total += len(window)
+            of[window.document] = of.get(window.document, 0) + len(window)
+            if total >= at_most:
+                break
         return found
 
     def batches(self, size: int, skip: int = 0) -> Iterator[list[Window]]:

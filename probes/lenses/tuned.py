@@ -44,8 +44,8 @@ class TunedConfig:
     """Tokens read at once; None: the context, at most 512."""
     learning_rate: float = 1e-3
     """Of Adam, after 10 steps of warm-up falling linearly to 0."""
-    held_out_tokens: int = 8192
-    check_every: int = 25
+    held_out_tokens: int = 4096
+    check_every: int = 50
     """Steps between two looks at the held-out documents; progress is kept then."""
     seed: int = 0
 
@@ -191,7 +191,9 @@ def _gradients(model: Any, seen: Seen, lens: TunedLens) -> tuple[Tensor, Tensor]
                 logits = decoding.logits_of(model, read)
             # The derivative of KL(p ‖ softmax(logits)) to the logits: nothing else of it need be recorded.
             slope = (logits.detach().float().softmax(-1) - p).div_(len(seen.last)).to(logits.dtype)
-            for into, gradient in zip(total, torch.autograd.grad(logits, leaves, slope), strict=True):
+            for into, gradient in zip(
+                total, torch.autograd.grad(logits, leaves, slope), strict=True
+            ):
                 into[i] += gradient.nan_to_num(0.0, 0.0, 0.0)
     return total
 
