@@ -96,6 +96,21 @@ class Lens(Result):
         return tuple(map(short_name, self.addresses))
 
     @property
+    def depths(self) -> np.ndarray:
+        """[row] where a row stands on the axis of iterations: z_k at k, blocks evenly between their neighbours."""
+        k = {row: float(self.iterations[row]) for row in self.readouts.tolist()}
+        before = np.array(
+            [max([r for r in k if r < row], default=-1) for row in range(len(self.addresses))]
+        )
+        after = np.array(
+            [min([r for r in k if r > row], default=-1) for row in range(len(self.addresses))]
+        )
+        low = np.array([k.get(int(r), -1.0) for r in before])
+        end = np.where(after < 0, len(self.addresses), after)
+        share = (np.arange(len(before)) - before) / (end - before)
+        return np.array([k.get(row, low[row] + share[row]) for row in range(len(before))])
+
+    @property
     def diverged_at(self) -> np.ndarray:
         """[batch, pos] first k whose prediction is NaN; -1 if none."""
         bad = np.isnan(self.entropy[self.readouts]) & self.valid
