@@ -63,7 +63,7 @@ class JacobianConfig:
     n_texts: int = 32
     """Texts that are averaged: the beginning of as many documents, or further windows where there are fewer."""
     window: int | None = 128
-    """Tokens of a text; None: the context, at most 512."""
+    """Tokens of a text, at most the context; None: the context, at most 512."""
     batch_size: int = 8
     """Texts at once."""
     skip_first: int = 16
@@ -156,7 +156,8 @@ class _Sums:
 
 def _texts(model: Any, data: Data, config: JacobianConfig) -> Iterator[Window]:
     """Every document's first window; where documents run out, the second of each, and so on. Too short ones are left out."""
-    size = window_size(model, config.window)
+    asked = config.window and min(config.window, model.cfg.n_ctx)
+    size = window_size(model, asked)
     least = config.skip_first + 2 - (model.tokenizer.bos_token_id is not None)
     for turn in range(config.n_texts):
         found = False
