@@ -18,6 +18,7 @@ __all__ = ["MADE", "saved", "there"]
 SLOT = "lens_job"
 STEPS, TEXTS, WINDOW = 100, 8, 64
 """Of Adam; texts and tokens of each for a Jacobian lens: a few minutes for a small model."""
+_NAMES = {"tuned": "tuned", "jacobian": "Jacobian"}
 _WORDS = {
     "tuned": "A tuned lens is learnt: one matrix for every row, trained to give the final prediction.",
     "jacobian": "A Jacobian lens is measured: the mean effect of every state on what the final norm reads.",
@@ -38,9 +39,9 @@ def there(source: LiveSource, kind: str, blocks: bool) -> bool:
         return True
     asked = (source.model, source.loop, runs.checkpoint(source.model, source.loop), kind, source.n_iters, blocks)  # fmt: skip
     words = work.Words(
-        waiting=f"No {kind} lens of this model for r = {source.n_iters}{' with blocks' * blocks} yet",
+        waiting=f"No {_NAMES[kind]} lens of this model for r = {source.n_iters}{' with blocks' * blocks} yet",
         how=f"{_WORDS[kind]} Press the button to make one of the bundled sample text. It takes minutes, is kept, and "
-        "the other pages can be used meanwhile. `abbie-lens lens` makes one of any text.",
+        "the other pages can be used meanwhile. The command “abbie-lens lens” makes one of any text.",
         doing="Making the lens",
         steps="steps",
         stopped="It was stopped before it was done.",

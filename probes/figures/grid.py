@@ -94,8 +94,10 @@ def _name_rows(
     fig.update_yaxes(
         tickmode="array",
         tickvals=[first + i for i in at],
-        ticktext=[labels.escape(rows[i]) for i in at],
-        title={"text": "iteration k, block"},
+        # The block's iteration is the number below it.
+        ticktext=[labels.escape(rows[i].split()[-1]) for i in at],
+        title={"text": "iteration k, block", "standoff": 8},
+        automargin=True,
         row=row,
         col=col,
     )

@@ -132,6 +132,7 @@ class FittedLens(ABC):
             }
             write_object(scratch / ABOUT, about)
             scratch.chmod(0o755)
+            (scratch / TENSORS).chmod(0o644)
             if folder.exists():
                 shutil.rmtree(folder)
             os.rename(scratch, folder)
