@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MAX_CHUNK = 2**22
-"""Most numbers of a float32 [rows, d_vocab] block that statistics are taken of at once (16 MiB)."""
+MAX_CHUNK = 2**21
+"""Most numbers of a float32 [rows, d_vocab] block that statistics are taken of at once (8 MiB)."""
 
 
 def logits_of(model: Any, x: Tensor) -> Tensor:

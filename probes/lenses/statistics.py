@@ -12,6 +12,7 @@ from torch import Tensor
 
 from abbie_lens.halting import measures
 from probes import decoding
+from probes.lenses.result import CELLS
 
 
 @dataclass(frozen=True)
@@ -35,35 +36,36 @@ def reduce(
     flat = [one.reshape(-1, width) for one in x]
     reference = last.reshape(-1, width)
     ids = [one.reshape(-1) for one in (asked.following, asked.target, asked.random)]
-    n_vocab = model.cfg.d_vocab
-    chunks: list[list[dict[str, Tensor]]] = []
-    finals: list[Tensor] = []
-    for part in decoding.row_chunks(len(reference), n_vocab):
+    # Made beforehand: small results between freed blocks of megabytes would keep those from being used again.
+    fields = _blank(len(x), len(reference), asked.top_k, last.device)
+    finals = torch.empty(len(reference), dtype=torch.long, device=last.device)
+    for part in decoding.row_chunks(len(reference), model.cfg.d_vocab):
         logits = decoding.logits_of(model, reference[part])
-        final, log_r = decoding.top_token(logits), logits.float().log_softmax(-1)
+        finals[part] = decoding.top_token(logits)
+        log_r = logits.float().log_softmax(-1)
         del logits
-        finals.append(final)
-        following, target, random = (one[part] for one in ids)
-        chunks.append(
-            [
-                _of(
-                    log_r if row is last else _log_p(model, one[part]),
-                    *(log_r, following, target, final, random, asked.top_k),
-                )
-                for row, one in zip(x, flat, strict=True)
-            ]
-        )
-    fields = {
-        name: torch.stack(
-            [torch.cat([chunk[row][name] for chunk in chunks]) for row in range(len(x))]
-        )
-        for name in (chunks[0][0] if x else ())
-    }
+        wanted = (*(one[part] for one in ids), finals[part])
+        for row, (given, one) in enumerate(zip(x, flat, strict=True)):
+            log_p = log_r if given is last else _log_p(model, one[part])
+            for name, values in _of(log_p, log_r, *wanted, asked.top_k).items():
+                fields[name][row, part] = values
     arrays = {
         name: field.view(len(x), *shape, *field.shape[2:]).cpu() for name, field in fields.items()
     }
     whole = {n: (a if n == "top_ids" else a.double()).numpy() for n, a in arrays.items()}
-    return whole, torch.cat(finals).view(shape).cpu().numpy()
+    return whole, finals.view(shape).cpu().numpy()
+
+
+def _blank(n_rows: int, n_tokens: int, top_k: int, device: torch.device) -> dict[str, Tensor]:
+    """Fields [row, token, ...] to be filled."""
+    make = lambda *size, dtype=torch.float32: torch.empty(  # noqa: E731
+        n_rows, n_tokens, *size, dtype=dtype, device=device
+    )
+    fields = {name: make() for name in CELLS}
+    return {
+        "top_ids": make(top_k, dtype=torch.long),
+        "top_probabilities": make(top_k),
+    } | fields
 
 
 def _log_p(model: Any, x: Tensor) -> Tensor:
@@ -75,8 +77,8 @@ def _of(
     log_r: Tensor,
     following: Tensor,
     target: Tensor,
-    final: Tensor,
     random: Tensor,
+    final: Tensor,
     top_k: int,
 ) -> dict[str, Tensor]:
     """All fields of some tokens of one row, from log-probabilities [token, d_vocab]."""
