@@ -21,6 +21,7 @@ from torch import Tensor
 
 from abbie_lens.errors import CheckpointError, ExistsError, InputError, nearest
 from abbie_lens.files.plain_json import read_object, write_object
+from probes.lenses.rows import Blocks
 
 FORMAT, VERSION = "abbie-lens lens", 1
 TENSORS, ABOUT = "lens.safetensors", "lens.json"
@@ -62,7 +63,7 @@ class FittedLens(ABC):
         """How it was made, in a sentence."""
 
     @property
-    def blocks(self) -> bool | str:
+    def blocks(self) -> Blocks:
         """Which blocks have rows: False, True (the Body's), "all"."""
         if any(a.startswith(("head.", "tail.")) for a in self.addresses):
             return "all"

@@ -44,10 +44,11 @@ def reduce(
         finals[part] = decoding.top_token(logits)
         log_r = logits.float().log_softmax(-1)
         del logits
-        wanted = (*(one[part] for one in ids), finals[part])
+        following, target, random = (one[part] for one in ids)
         for row, (given, one) in enumerate(zip(x, flat, strict=True)):
             log_p = log_r if given is last else _log_p(model, one[part])
-            for name, values in _of(log_p, log_r, *wanted, asked.top_k).items():
+            found = _of(log_p, log_r, following, target, random, finals[part], asked.top_k)
+            for name, values in found.items():
                 fields[name][row, part] = values
     arrays = {
         name: field.view(len(x), *shape, *field.shape[2:]).cpu() for name, field in fields.items()

@@ -29,7 +29,7 @@ page.header(
 )
 left, middle, right = st.columns([5, 1.5, 3.5], vertical_alignment="center")
 kind = left.segmented_control(
-    "Read-out", list(KINDS), default="tail", required=True, format_func=KINDS.get, key="lens",
+    "Read-out", list(KINDS), default="tail", required=True, format_func=KINDS.__getitem__, key="lens",
     bind="query-params", label_visibility="collapsed",
     help="Tail: the model's own read-out. Logit: final norm and unembedding alone. Tuned: after a learnt matrix. "
     "Jacobian: after the mean effect on the end.",
