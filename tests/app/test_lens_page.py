@@ -28,7 +28,11 @@ def test_a_lens_that_is_missing_is_made_and_kept(dashboard, model_folders, monke
     monkeypatch.setattr(lens_fits, "WINDOW", 20)
     asked = {"lens": "Tuned" if kind == "tuned" else "Jacobian", "r": "2"}
     at = dashboard("lens.py", query=asked)
-    assert f"No {'tuned' if kind == 'tuned' else 'Jacobian'} lens of this model for r = 2 yet" in texts(at) and not figures(at)
+    assert (
+        f"No {'tuned' if kind == 'tuned' else 'Jacobian'} lens of this model for r = 2 yet"
+        in texts(at)
+        and not figures(at)
+    )
     next(b for b in at.button if b.label == "Make it from the sample text").click().run()
     at.session_state[lens_fits.SLOT][1].wait(60)
     at.run()

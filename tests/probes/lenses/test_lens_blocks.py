@@ -6,9 +6,11 @@ import torch
 from transformer_lens.tools.analysis.logit_lens import logit_lens
 
 import probes
+from abbie_lens.bridged import Loop, LoopedBridge
 from abbie_lens.errors import InputError
 from abbie_lens.loops import AbbieC, Std
 from probes import decoding
+from probes.lenses import TunedLens
 from tests.abbie_lens.families import LOOPS, make
 
 R = 2
@@ -123,3 +125,35 @@ def test_no_array_is_larger_than_a_chunk(tiny_model, monkeypatch, kind):
 def test_bad_blocks_are_named(tiny_model, tokens):
     with pytest.raises(InputError, match="blocks='some'"):
         probes.lens(tiny_model(), tokens, 1, blocks="some")
+
+
+def test_a_factor_on_the_logits_is_measured(tiny_tokenizer):
+    """Granite divides its logits after the unembedding: norm and unembedding alone are not its read-out."""
+    import transformers as hf
+
+    torch.manual_seed(0)
+    source = hf.GraniteForCausalLM(
+        hf.GraniteConfig(
+            vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2, logits_scaling=4.0,
+        )
+    ).eval()  # fmt: skip
+    model = LoopedBridge(source, Loop(1, 2), tiny_tokenizer, "granite")
+    lens = probes.lens(model, "the cat sat", R, top_k=300, blocks="all")
+    with torch.no_grad():
+        expected = model("the cat sat", n_iters=R).softmax(-1).numpy()
+    assert model.logit_factor == pytest.approx(0.25)
+    np.testing.assert_allclose(probabilities(lens)[-1], expected, atol=1e-5)
+
+
+def test_half_precision_reads_as_the_model_does(tiny_model, tokens):
+    model = tiny_model(initializer_range=0.2).to(torch.bfloat16)
+    lens = probes.lens(model, tokens, R, top_k=100)
+    with torch.no_grad():
+        expected = model(tokens, n_iters=R).float().softmax(-1).numpy()
+    np.testing.assert_allclose(probabilities(lens)[-1], expected, atol=0.02)
+    zero = TunedLens.zero(model, R, lens.addresses)
+    tuned = probes.lens(model, tokens, R, kind="tuned", fitted=zero)
+    np.testing.assert_array_equal(
+        tuned.top_ids, probes.lens(model, tokens, R, kind="logit").top_ids
+    )
