@@ -13,7 +13,6 @@ from abbie_lens.errors import InputError
 from abbie_lens.loops.base import CONCEPT_SPACE
 from probes import Result
 from probes.control import fresh_weights
-from probes.lenses import find
 
 NEEDED = ("fixed_point", "lens", "trajectories", "halting")
 """Analyses of every bundle; what one of them refuses is an error."""
@@ -109,8 +108,7 @@ def results(
     model or the text does not allow it.
     """
     found: dict[str, Result] = {}
-    fitted = FITTED if find(model, "tuned", n_iters) is not None else ()
-    kinds = KINDS + fitted + (COSTLY if full else ())
+    kinds = KINDS + FITTED + (COSTLY if full else ())
     for done, kind in enumerate(kinds):
         progress(done, len(kinds) + 1, TITLES.get(kind, kind))
         try:
@@ -118,7 +116,8 @@ def results(
         except InputError as error:
             if kind in NEEDED:
                 raise
-            refused(kind, str(error))
+            if kind not in FITTED:  # most models have none: nothing to tell
+                refused(kind, str(error))
     progress(len(kinds), len(kinds) + 1, "states")
     return found
 
