@@ -205,6 +205,24 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         Returns logits [..., batch, pos, d_vocab]; `attention_mask` [batch, pos]. `tokens` [batch, pos] are read by a
         Tail with value embeddings alone. Errors: InputError where they are needed and missing.
         """
+        with self.lock:
+            return self._readout(self._decoding(z, attention_mask, tokens))[0].view(
+                *z.shape[:-1], -1
+            )
+
+    def tail_output(
+        self, z: Tensor, attention_mask: Tensor | None = None, tokens: Tensor | None = None
+    ) -> Tensor:
+        """What the final norm reads of any z, [..., batch, pos, d_model]: `decode` without norm and unembedding.
+
+        Arguments and errors are those of `decode`.
+        """
+        with self.lock:
+            state = self._decoding(z, attention_mask, tokens)
+            return self.tail(state.z, state).view(z.shape)
+
+    def _decoding(self, z: Tensor, attention_mask: Tensor | None, tokens: Tensor | None) -> State:
+        """The State of which `z`, its leading axes as one batch, is read out."""
         flat = z.reshape(-1, *z.shape[-2:])
         if tokens is None:
             if any(isinstance(part, ValueEmbedding) for part in self.tail.modules()):
@@ -215,10 +233,8 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         tokens = tokens.repeat(flat.shape[0] // tokens.shape[0], 1)
         if attention_mask is not None:
             attention_mask = attention_mask.repeat(flat.shape[0] // attention_mask.shape[0], 1)
-        with self.lock:
-            context = make_context(self.cfg, tokens, attention_mask, None, self.dtype, 0)
-            state = State(tokens, attention_mask, 0, 0, flat, flat, context)
-            return self._readout(state)[0].view(*z.shape[:-1], -1)
+        context = make_context(self.cfg, tokens, attention_mask, None, self.dtype, 0)
+        return State(tokens, attention_mask, 0, 0, flat, flat, context)
 
     def run_cached(
         self, tokens: Tensor, past: KVCache | None, n_iters: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from probes.control import fresh_weights
 
 NEEDED = ("fixed_point", "lens", "trajectories", "halting")
 """Analyses of every bundle; what one of them refuses is an error."""
-CHEAP = ("similarity", "attention")
+CHEAP = ("lens_blocks", "similarity", "attention")
 """Also of every bundle, as they take no longer than a few forward passes; a model may refuse one."""
 KINDS = NEEDED + CHEAP
+FITTED = ("lens_tuned",)
+"""Of models that such a lens is known of."""
 COSTLY = ("orbits", "per_block", "spectrum", "path_independence", "lyapunov", "fixed_points")
 """Those that take derivatives or many runs, or tell the verdict in more detail: on request."""
 TITLES = {
+    "lens_blocks": "lens by block",
+    "lens_tuned": "tuned lens",
     "fixed_point": "fixed points",
     "path_independence": "path independence",
     "per_block": "blocks",
@@ -35,6 +40,8 @@ MOST_PATTERN_BYTES = 16 << 20
 _ANALYSES: dict[str, Callable[..., Result]] = {
     "fixed_point": probes.fixed_point,
     "lens": probes.lens,
+    "lens_blocks": partial(probes.lens, kind="logit", blocks=True),
+    "lens_tuned": partial(probes.lens, kind="tuned"),
     "trajectories": probes.trajectories,
     "halting": probes.halting,
     "orbits": probes.orbits,
@@ -76,7 +83,7 @@ def run(
         options["control_seed"] = seed
     elif analysis != "trajectories":
         options["seed"] = seed
-    if analysis == "lens":
+    if analysis.startswith("lens"):
         options.setdefault("top_k", TOP_K)
     if analysis == "attention":
         options.setdefault("patterns", _patterns_fit(model, text, n_iters))
@@ -102,7 +109,7 @@ def results(
     model or the text does not allow it.
     """
     found: dict[str, Result] = {}
-    kinds = KINDS + (COSTLY if full else ())
+    kinds = KINDS + FITTED + (COSTLY if full else ())
     for done, kind in enumerate(kinds):
         progress(done, len(kinds) + 1, TITLES.get(kind, kind))
         try:
@@ -110,7 +117,8 @@ def results(
         except InputError as error:
             if kind in NEEDED:
                 raise
-            refused(kind, str(error))
+            if kind not in FITTED:  # most models have none: nothing to tell
+                refused(kind, str(error))
     progress(len(kinds), len(kinds) + 1, "states")
     return found
 

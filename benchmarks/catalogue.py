@@ -61,6 +61,7 @@ _CPU = (
     Benchmark("collect_throughput", 0.85, "higher", SPEED, collecting.collect_throughput),
     Benchmark("distances_pass", 1.15, "lower", TIME, dynamics.distances_pass, dynamics.DEEP),
     Benchmark("load_peak_memory", 1.25, "lower", BYTES, memory.load_peak, shapes.LOADED),
+    Benchmark("lens_memory", 1.1, "lower", BYTES, memory.lens_peak, memory.LENS),
     Benchmark("collect_memory", 1.05, "lower", BYTES, collecting.collect_memory, collecting.SMALL),
 )
 _GPU = tuple(replace(b, name=f"gpu_{b.name}", shape=shapes.GPU) for b in _CPU if b.unit != BYTES)

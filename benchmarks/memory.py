@@ -1,9 +1,12 @@
-"""Memory: what loading a model takes, in a process that does nothing else."""
+"""Memory: what loading a model takes, and a lens, in a process that does nothing else."""
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,8 +16,13 @@ import psutil
 from abbie_lens import load
 from abbie_lens.files.layout import WEIGHTS
 from abbie_lens.loops import AbbieD
-from benchmarks.shapes import TINY, Shape
+from benchmarks.shapes import CPU, TINY, Shape
 from benchmarks.timing import Pairs, peak_bytes
+from probes import lens
+
+_M_MMAP_THRESHOLD = -3
+LENS = replace(CPU, n_iters=8)
+"""Logits of all iterations would be 300 MB, of four times the vocabulary 1.2 GB."""
 
 
 def load_peak(shape: Shape, pairs: int) -> Pairs:
@@ -28,6 +36,34 @@ def load_peak(shape: Shape, pairs: int) -> Pairs:
                 peaks.append(pool.submit(_peak, folder, small, shape.device).result())
         stored = (folder / WEIGHTS).stat().st_size
     return Pairs(np.array(peaks, dtype=float), np.full(pairs, float(stored)))
+
+
+def lens_peak(shape: Shape, pairs: int) -> Pairs:
+    """Peak of resident memory that the Tail lens of AbbIE-D adds to the model with four times the vocabulary / with the vocabulary."""
+    wide = replace(shape, d_vocab=4 * shape.d_vocab)
+    peaks = np.empty((pairs, 2))
+    for i in range(pairs):
+        for column, which in enumerate((wide, shape)):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                peaks[i, column] = pool.submit(_lens_peak, which).result()
+    return Pairs(peaks[:, 0], peaks[:, 1])
+
+
+def _lens_peak(shape: Shape) -> int:
+    _give_back()
+    small = TINY.model(AbbieD())
+    lens(small, TINY.tokens(), 1)  # what the first lens imports is no part of it
+    model, tokens = shape.model(AbbieD()), shape.tokens()
+    model.info()  # reads every weight
+    before = psutil.Process().memory_info().rss
+    lens(model, tokens, shape.n_iters)
+    return peak_bytes() - before
+
+
+def _give_back() -> None:
+    """Let glibc return every block above 1 MiB when it is freed: what stays otherwise depends on what was freed before."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _peak(folder: Path, small: Path, device: str) -> int:

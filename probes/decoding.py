@@ -1,4 +1,4 @@
-"""From states to predictions, one iteration at a time: what lenses and halting replay share."""
+"""From what the final norm reads to predictions, and what is asked of them: what lenses and halting replay share."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abbie_lens.errors import InputError
-from probes import running
-
-MAX_CHUNK = 2**25
-"""Most numbers of a float32 [rows, d_vocab] block that statistics are taken of at once (128 MiB)."""
+MAX_CHUNK = 2**21
+"""Most numbers of a float32 [rows, d_vocab] block that statistics are taken of at once (8 MiB)."""
 
 
-def lens_logits(model: Any, state: Any, kind: str) -> Tensor:
-    """[batch, pos, d_vocab] logits of one state by the tail lens or the logit lens."""
-    if kind == "tail":
-        return model.readout(state)
-    if kind == "logit":
-        x = running.normed(model, state.z)
-        with getattr(model, "lock", None) or contextlib.nullcontext():
-            return model.unembed(x)
-    raise InputError(f"kind={kind!r}: expected 'tail' or 'logit'.")
+def logits_of(model: Any, x: Tensor) -> Tensor:
+    """[..., d_vocab] logits of what the final norm reads, x [..., d_model]."""
+    with getattr(model, "lock", None) or contextlib.nullcontext():
+        logits = model.unembed(model.ln_final(x))
+    factor = getattr(model, "logit_factor", 1.0)
+    return logits if factor == 1 else logits * factor
 
 
 def next_tokens(tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -48,7 +42,7 @@ def rank(log_probs: Tensor, targets: Tensor) -> Tensor:
     """[...] 1 + how many tokens are strictly more probable; NaN where the target is -1 or p is NaN."""
     chosen = log_probs.gather(-1, targets.clamp_min(0)[..., None])
     ranks = (log_probs > chosen).sum(-1).float() + 1
-    return ranks.masked_fill((targets < 0) | log_probs.isnan().any(-1), float("nan"))
+    return ranks.masked_fill((targets < 0) | chosen[..., 0].isnan(), float("nan"))
 
 
 def top_token(logits: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from probes.dynamics.attention import MEASURES, Attention
 from probes.dynamics.patterns import TITLES
 from probes.fixed_point_result import FixedPoint
 from probes.halting_replay import Halting
-from probes.lenses import Lens
+from probes.lenses.result import Lens
 from probes.result import Result
 
 DISTANCES = ("raw", "relative", "norm", "direction", "readout", "limit_direction")
@@ -60,13 +60,15 @@ def losses(runs: Sequence[tuple[str, Lens]]) -> Comparison:
         ),
     ]
     panels = [
-        (quantity, [_means(take(lens), _scored(lens)) for _, lens in runs])
+        (quantity, [_means(take(lens)[lens.readouts], _scored(lens)) for _, lens in runs])
         for quantity, take in quantities
     ]
     text = (
         "mean over the prompt's tokens that have a next one, band 95% bootstrap over those tokens"
     )
-    return _of(runs, f"Read-out after k iterations · {runs[0][1].label}", panels, text)
+    kinds = {lens.label for _, lens in runs}
+    title = " · ".join(["Read-out after k iterations", *(kinds if len(kinds) == 1 else ())])
+    return _of(runs, title, panels, text)
 
 
 def halting(runs: Sequence[tuple[str, Halting]], rule: str) -> Comparison:

@@ -6,6 +6,7 @@ hands on what it was given, and fires no site; what it was called with, the mask
 
     enter   play the Head, note what enters the Body and how each later block is called, stop at the last
     read    play nothing before the Tail, put z in front of it, let the model finish
+    tail    the same, and stop after the last block
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ class Conductor:
         self._lengths: dict[int, int | None] = {}
         taken = inspect.signature(bridge.original_model.forward).parameters
         self._settings = {"use_cache": False} if "use_cache" in taken else {}
+        self._own = [block.forward for block in bridge.blocks]
         for i, block in enumerate(bridge.blocks):
             # straight into the instance: a bridge component hands assignments on to the module that it wraps
-            block.__dict__["forward"] = partial(self._block, i, block.forward)
+            block.__dict__["forward"] = partial(self._block, i, self._own[i])
 
     def rehearse(self, tokens: Tensor) -> Tensor:
         """Logits of the plain model, [batch, pos, d_vocab], after seeing that its blocks can be looped.
@@ -166,6 +168,30 @@ class Conductor:
                 return self._run(tokens, attention_mask, served)
         finally:
             self.silent = False
+
+    def tail(self, z: Tensor, tokens: Tensor, attention_mask: Tensor | None, stop: int) -> Tensor:
+        """The last block's output, [batch, pos, d_model], of the blocks from `stop` on applied to z; z if there are none."""
+        if stop >= self.n_blocks:
+            return z
+        ended: list[Tensor] = []
+
+        def plan(i: int, x: Tensor, call: Call) -> tuple[bool, Tensor]:
+            if i < stop:
+                return False, x
+            self.silent = False
+            x = z if i == stop else x
+            if i < self.n_blocks - 1:
+                return True, x
+            ended.append(stream(call(self._own[i], x)))
+            raise _Enough
+
+        self.silent = True
+        try:
+            with self._playing(plan):
+                self._run(tokens, attention_mask)
+        finally:
+            self.silent = False
+        return ended[0]
 
     def _run(
         self, tokens: Tensor, attention_mask: Tensor | None, served: RunCache | None = None

@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | collect | dynamics | train | eval | retrofit | reproduce | app`.
+"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | collect | dynamics | lens | train | eval | retrofit | reproduce | app`.
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
 """
@@ -20,6 +20,7 @@ from app.cli import (
     fetch,
     inspect,
     launch,
+    lens,
     models,
     reproduce,
     retrofit,
@@ -43,6 +44,7 @@ cli.command("split")(split.command)
 cli.command("diagnose")(diagnose.command)
 cli.command("collect")(collect.command)
 cli.command("dynamics")(dynamics.command)
+cli.add_typer(lens.lens, name="lens")
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)
 cli.command("retrofit")(retrofit.command)

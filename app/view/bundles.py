@@ -116,7 +116,7 @@ def _results(source: Source) -> dict[str, Result]:
     if not isinstance(source, LiveSource):
         return source.bundle.results
     found = {kind: source.result(kind) for kind in exporting.NEEDED}
-    for kind in exporting.CHEAP:
+    for kind in exporting.CHEAP + exporting.FITTED:
         with suppress(InputError):  # the model does not allow it; its own page says why
             found[kind] = source.result(kind)
     return found | demand.finished(source)

@@ -14,6 +14,8 @@ from probes.bundle import Bundle
 NAMES = {
     "fixed_point": "fixed-point",
     "lens": "lens",
+    "lens_blocks": "lens by block",
+    "lens_tuned": "tuned lens",
     "trajectories": "trajectory",
     "halting": "halting",
     "orbits": "path",

@@ -12,14 +12,13 @@ from probes import FixedPoint, Lens
 from probes.verdicts import VERDICTS
 
 
-def candidates(lens: Lens, k: int, position: int) -> None:
-    """Most probable next tokens after k iterations at one position, with the cell's other values."""
-    cell = (k, 0, position)
-    where = "the Head alone (k = 0)" if k == 0 else f"{k} iteration{'s' * (k > 1)}"
-    st.markdown(f"**After {where}**")
+def candidates(lens: Lens, row: int, position: int) -> None:
+    """Most probable next tokens in one row at one position, with the cell's other values."""
+    cell = (row, 0, position)
+    st.markdown(f"**{_where(lens.names[row])}**")
     st.text(f"at token {position}:  {plain.token(lens.tokens[0][position])}")
     st.dataframe(
-        top_tokens(lens, k, position),
+        top_tokens(lens, row, position),
         hide_index=True,
         column_config={
             "probability": st.column_config.ProgressColumn(
@@ -44,10 +43,20 @@ def positions(lens: Lens) -> list[int]:
     return [int(p) for p in np.flatnonzero(lens.valid[0])]
 
 
-def top_tokens(lens: Lens, k: int, position: int) -> pd.DataFrame:
+def _where(name: str) -> str:
+    """A row of a lens in words."""
+    k, _, block = name.partition(" ")
+    if not k.isdigit():
+        return f"After {plain.markdown(name)}"
+    if block:
+        return f"In iteration {k}, after {plain.markdown(block)}"
+    return "After the Head alone (k = 0)" if k == "0" else f"After {k} iteration{'s' * (k != '1')}"
+
+
+def top_tokens(lens: Lens, row: int, position: int) -> pd.DataFrame:
     """Columns `token` (visible) and `probability`, most probable first; empty where diverged."""
-    ids = lens.top_ids[k, 0, position]
-    probabilities = lens.top_probabilities[k, 0, position]
+    ids = lens.top_ids[row, 0, position]
+    probabilities = lens.top_probabilities[row, 0, position]
     rows = [(plain.token(lens.token(i)), float(p)) for i, p in zip(ids, probabilities, strict=True)]
     kept = [row for row, i in zip(rows, ids, strict=True) if i >= 0]
     return pd.DataFrame(kept, columns=["token", "probability"])

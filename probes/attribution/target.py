@@ -11,7 +11,7 @@ from torch import Tensor
 from abbie_lens.errors import InputError
 from abbie_lens.halting.measures import wide
 from probes.inputs import Inputs
-from probes.lens_targets import random_controls, target_ids
+from probes.lenses.targets import random_controls, target_ids
 
 
 def chosen_positions(positions: Any, inputs: Inputs) -> list[int]:

@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 
 from probes.figures import labels, style
 
+_MOST_NAMED = 36
+
 
 def token_grid(
     fig: go.Figure,
@@ -23,6 +25,7 @@ def token_grid(
     limits: tuple[float, float] | None = None,
     text: Sequence[Sequence[str]] | None = None,
     hover: Sequence[Sequence[str]] | None = None,
+    rows: Sequence[str] | None = None,
     apart: bool = False,
     row: int | None = None,
     col: int | None = None,
@@ -33,7 +36,7 @@ def token_grid(
 
     name: of the quantity, for colour bar and hover. log: colours by log10; 0 is grey. middle: value that means "no difference", for the diverging map. limits: in the
     values' own unit; symmetric around the middle if None. text: escaped cell texts. hover: further
-    escaped lines for each cell. apart: set the first row, h_0, off from the iterations.
+    escaped lines for each cell. rows: what the rows are called, where they are not iterations. apart: set the first row, h_0, off from the iterations.
     """
     shown = _log10(values) if log else np.where(np.isfinite(values), values, np.nan)
     scaled = lambda x: float(np.log10(x)) if log else x  # noqa: E731
@@ -56,7 +59,7 @@ def token_grid(
         "y": np.arange(first, first + len(values)),
         "xgap": gap,
         "ygap": gap,
-        "customdata": _hover(values, tokens, name, first, hover),
+        "customdata": _hover(values, tokens, name, first, hover, rows),
         "hovertemplate": "%{customdata}<extra></extra>",
     }
     if log and (values == 0).any():
@@ -74,11 +77,30 @@ def token_grid(
     )
     fig.add_trace(trace, row=row, col=col)
     style.iteration_axis(fig, len(values), "y", first=first, row=row, col=col, max_ticks=9)
+    if rows is not None:
+        _name_rows(fig, rows, first, row, col)
     fig.update_yaxes(showgrid=False, row=row, col=col)
     if apart:
         cell: dict[str, Any] = {} if row is None else {"row": row, "col": col}
         fig.add_hline(y=first + 0.5, line={"color": style.palette(theme).paper, "width": 5}, **cell)
     return style.token_axis(fig, tokens, "x", row=row, col=col)
+
+
+def _name_rows(
+    fig: go.Figure, rows: Sequence[str], first: int, row: int | None, col: int | None
+) -> None:
+    """Tick rows by name; where they are many, those that are iterations alone."""
+    at = [i for i, name in enumerate(rows) if len(rows) <= _MOST_NAMED or name.isdigit()]
+    fig.update_yaxes(
+        tickmode="array",
+        tickvals=[first + i for i in at],
+        # The block's iteration is the number below it.
+        ticktext=[labels.escape(rows[i].split()[-1]) for i in at],
+        title={"text": "iteration k, block", "standoff": 8},
+        automargin=True,
+        row=row,
+        col=col,
+    )
 
 
 def _zeros(values: np.ndarray, cells: dict[str, Any], grey: str) -> go.Heatmap:
@@ -132,11 +154,15 @@ def _hover(
     name: str,
     first: int,
     hover: Sequence[Sequence[str]] | None,
+    rows: Sequence[str] | None,
 ) -> list[list[str]]:
+    called = [f"iteration {first + k}" for k in range(len(values))]
+    if rows is not None:
+        called = [f"iteration {n}" if n[0].isdigit() else labels.escape(n) for n in rows]
     heads = [f"{labels.token_label(t)}  (position {p})" for p, t in enumerate(tokens)]
     return [
         [
-            f"<b>{head}</b><br>iteration {first + k}<br>{name} = {_number(values[k, p])}"
+            f"<b>{head}</b><br>{called[k]}<br>{name} = {_number(values[k, p])}"
             + (f"<br>{hover[k][p]}" if hover is not None else "")
             for p, head in enumerate(heads)
         ]

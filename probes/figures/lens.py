@@ -13,7 +13,7 @@ from probes.figures.grid import token_grid
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.lenses import Lens
+    from probes.lenses.result import Lens
 
 METRICS = {
     "probability": ("probability of the top token", False),
@@ -23,8 +23,8 @@ METRICS = {
     "final_rank": ("rank of the final prediction", True),
     "kl_to_final": ("KL(p_r ‖ p_k) (nats)", True),
 }
-_CELL_PX, _CHAR_PX, _BESIDE_PX, _LEAST_CHARS = 26, 5.5, 185, 3
-"""Height of a cell, width of a character in it, width of what stands beside the plot."""
+_CELL_PX, _LOW_CELL_PX, _CHAR_PX, _BESIDE_PX, _LEAST_CHARS = 26, 16, 5.5, 185, 3
+"""Height of a cell, of one among many, width of a character in it, width of what stands beside the plot."""
 _FONT_PX = 9
 _RANKS = ("target_rank", "final_rank", "random_rank")
 
@@ -51,13 +51,17 @@ def grid(
         limits=(0.0, 1.0) if metric == "probability" else None,
         text=_cell_texts(lens, batch, keep, width),
         hover=_hover(lens, batch, keep),
+        rows=lens.names if lens.blocks else None,
         theme=theme,
     )
     if selectable:
         _overlay(fig, len(values), len(tokens))
     fig.update_traces(textfont_size=_FONT_PX, selector={"type": "heatmap"})
-    style.caption(fig, f"{_formula(lens)}. k = 0 is the Head's output.", below=below)
-    return give_room(fig, _CELL_PX * max(5, len(values)))
+    between = " Between two k: the blocks of iteration k, in order." if lens.blocks else ""
+    style.caption(
+        fig, f"{_formula(lens)}. k = 0 is the Head's output.{between}{_made(lens)}", below=below
+    )
+    return give_room(fig, (_CELL_PX if len(values) <= 24 else _LOW_CELL_PX) * max(5, len(values)))
 
 
 def ranks(lens: Lens, *, batch: int, position: int | None, theme: Any) -> go.Figure:
@@ -71,7 +75,8 @@ def ranks(lens: Lens, *, batch: int, position: int | None, theme: Any) -> go.Fig
         raise InputError(f"position={position}: expected 0 to {n - 1}.")
     where = "" if position is None else f" after {_token_at(lens, batch, position)}"
     fig = style.new_figure(f"Ranks{where} · {lens.label}", style.subtitle(lens, batch), theme=theme)
-    k = np.arange(lens.n_iters + 1)
+    k = lens.depths
+    is_readout = np.isin(np.arange(len(k)), lens.readouts)
     names = {
         "target_rank": labels.escape(lens.target_name),
         "final_rank": "final prediction",
@@ -96,10 +101,12 @@ def ranks(lens: Lens, *, batch: int, position: int | None, theme: Any) -> go.Fig
             name=name,
             mode="lines+markers",
             line={"color": look["color"], "dash": look["dash"], "width": 2},
-            marker={"symbol": look["symbol"], "size": 7},
-            hovertemplate=f"{name}<br>k = %{{x}}, rank %{{y}}<extra></extra>",
+            marker={"symbol": look["symbol"], "size": np.where(is_readout, 7, 4)},
+            customdata=[labels.escape(row) for row in lens.names],
+            hovertemplate=f"{name}<br>k = %{{customdata}}, rank %{{y}}<extra></extra>",
         )
-    style.iteration_axis(fig, len(k))
+    style.iteration_axis(fig, lens.n_iters + 1)
+    fig.update_xaxes(range=[min(-0.5, k[0] - 0.2), max(lens.n_iters + 0.5, k[-1] + 0.2)])
     fig.update_yaxes(
         type="log",
         autorange="reversed",
@@ -109,7 +116,7 @@ def ranks(lens: Lens, *, batch: int, position: int | None, theme: Any) -> go.Fig
     shown = "Median over positions, bands from quartile to quartile. " if position is None else ""
     text = (
         f"{_formula(lens)}. {shown}Rank = 1 + tokens with a larger logit. Control: a token drawn at"
-        " random for each position."
+        f" random for each position.{_made(lens)}"
     )
     style.caption(fig, text)
     return give_room(fig, 280, legend_lines=1)
@@ -154,7 +161,7 @@ def _cell_texts(lens: Lens, batch: int, keep: np.ndarray, width: int) -> list[li
 
 def _hover(lens: Lens, batch: int, keep: np.ndarray) -> list[list[str]]:
     positions = np.flatnonzero(keep).tolist()
-    return [[_cell_hover(lens, k, batch, p) for p in positions] for k in range(lens.n_iters + 1)]
+    return [[_cell_hover(lens, k, batch, p) for p in positions] for k in range(len(lens.addresses))]
 
 
 def _cell_hover(lens: Lens, k: int, batch: int, position: int) -> str:
@@ -194,9 +201,13 @@ def _overlay(fig: go.Figure, n_rows: int, n_tokens: int) -> None:
 
 
 def _formula(lens: Lens) -> str:
-    from probes.lenses import KINDS
+    from probes.lenses.result import KINDS
 
     return KINDS[lens.kind][1]
+
+
+def _made(lens: Lens) -> str:
+    return f" {lens.fitted}." if lens.fitted else ""
 
 
 def _check_batch(lens: Lens, batch: int) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from abbie_lens.halting.measures import kl_divergence, wide
-from probes.decoding import MAX_CHUNK, next_tokens, nll
-from probes.interventions.reruns import MOST_ROWS, Reruns
+from probes.decoding import next_tokens, nll
+from probes.interventions.reruns import MOST_NUMBERS, MOST_ROWS, Reruns
 from probes.numerics import host
 
 MEASURES = ("kl", "nll")
@@ -32,9 +32,9 @@ class Effects:
         self.plain_nll = nll(self.plain, self.following)
 
     def chunk(self) -> int:
-        """Runs at once, so that their logits stay below MAX_CHUNK numbers."""
+        """Runs at once, so that their logits stay below MOST_NUMBERS numbers."""
         pos, vocabulary = self.plain.shape[-2:]
-        return max(1, min(MOST_ROWS, MAX_CHUNK // (pos * vocabulary)))
+        return max(1, min(MOST_ROWS, MOST_NUMBERS // (pos * vocabulary)))
 
     @torch.no_grad()
     def of(self, state: Any, index: Tensor) -> tuple[np.ndarray, Tensor]:

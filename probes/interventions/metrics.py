@@ -15,7 +15,7 @@ from torch import Tensor
 
 from abbie_lens.errors import InputError
 from abbie_lens.halting.measures import kl_divergence, wide
-from probes.lens_targets import single_token
+from probes.lenses.targets import single_token
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """(logits [row, d_vocab] of the last token, number of the pair [row] that each row is a run of) -> [row]."""

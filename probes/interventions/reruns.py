@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probes.decoding import MAX_CHUNK
 from probes.inputs import Inputs
 from probes.interventions import states
 from probes.interventions.prefix import Prefixes
@@ -23,7 +22,9 @@ from probes.interventions.readouts import AnswerLogits
 from probes.running import states as walk
 
 MOST_ROWS = 64
-"""Runs that go through the model together."""
+"""Most runs that go through the model together."""
+MOST_NUMBERS = 2**25
+"""Most numbers of a tensor that they make (128 MiB in float32)."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ class Reruns:
         return 1 + max((k for name, k in self.values if name == site), default=-1)
 
     def chunk(self) -> int:
-        """Runs at once, so that what is computed of them stays below MAX_CHUNK numbers a tensor."""
+        """Runs at once, so that what is computed of them stays below MOST_NUMBERS numbers a tensor."""
         cfg, pos = self.model.cfg, self.inputs.tokens.shape[1]
         widest = max(4 * cfg.d_model, 0 if self.logits.short else cfg.d_vocab)
-        return max(1, min(MOST_ROWS, MAX_CHUNK // (pos * widest)))
+        return max(1, min(MOST_ROWS, MOST_NUMBERS // (pos * widest)))
 
     @property
     def resumes(self) -> bool:

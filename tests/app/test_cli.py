@@ -131,7 +131,15 @@ def test_diagnose_writes_a_bundle_that_holds_the_analyses(diagnosed, model_folde
     out, _ = diagnosed
     opened = bundle.load(out)
     assert set(opened.results) == {
-        *("fixed_point", "lens", "trajectories", "halting", "similarity", "attention")
+        *(
+            "fixed_point",
+            "lens",
+            "trajectories",
+            "halting",
+            "lens_blocks",
+            "similarity",
+            "attention",
+        )
     }
     model = load(model_folders[0])
     again = probes.fixed_point(model, "the cat <b> sat", 5)

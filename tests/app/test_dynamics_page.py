@@ -156,7 +156,7 @@ def test_a_bundle_leaves_out_what_the_model_refuses_and_full_adds_the_costly(mon
     monkeypatch.setattr(exporting, "run", refuse)
     left_out: dict[str, str] = {}
     found = exporting.results(None, "the cat", 4, full=True, refused=left_out.__setitem__)
-    assert set(found) == {*exporting.KINDS, *exporting.COSTLY} - {"attention"}
+    assert set(found) == {*exporting.KINDS, *exporting.FITTED, *exporting.COSTLY} - {"attention"}
     assert left_out == {"attention": "no pattern to read."}
     monkeypatch.setattr(exporting, "NEEDED", ("attention",))
     with pytest.raises(InputError):

@@ -24,7 +24,8 @@ def sentences(notebook):
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["dynamics.ipynb", "patching.ipynb"]
+    names = [path.stem for path in NOTEBOOKS]
+    assert names == ["dynamics", "lenses", "patching"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
