@@ -13,7 +13,16 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import collecting, diagnose, dynamics, inference, memory, shapes, training
+from benchmarks import (
+    collecting,
+    diagnose,
+    dynamics,
+    fixed_points,
+    inference,
+    memory,
+    shapes,
+    training,
+)
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
@@ -86,7 +95,15 @@ _DYNAMICS = (
         0.333,
         "lower",
         COUNT,
-        dynamics.anderson,
+        fixed_points.anderson,
+        replace(shapes.CPU, batch=1, pos=64),
+    ),
+    Benchmark(
+        "anderson_vs_plain_flt",
+        0.333,
+        "lower",
+        COUNT,
+        fixed_points.anderson_flt,
         replace(shapes.CPU, batch=1, pos=64),
     ),
 )
@@ -108,7 +125,8 @@ def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
         detail = f"{what} {timed.detail} {shape}. {_machine(shape.device)}."
         return _row(benchmark, round(timed.value, 4), detail)
     ratios = timed.speed_ratios if benchmark.unit == SPEED else timed.time_ratios
-    detail = f"{what} {_spread(timed, ratios, benchmark.unit)} {shape}. {_machine(shape.device)}."
+    said = " ".join(filter(None, (what, _spread(timed, ratios, benchmark.unit), timed.note)))
+    detail = f"{said} {shape}. {_machine(shape.device)}."
     return _row(benchmark, round(float(np.median(ratios)), 4), detail)
 
 

@@ -4,7 +4,8 @@
 
 per token with the diagonal blocks, which for a causal model is the derivative of h_{k,t} by h_{0,t} exactly, and for the
 whole sequence. They are of this run and of so many iterations, not limits: the first `transient` ones, in which Q turns
-towards the leading directions, are not counted. Source: Benettin et al., Meccanica 15 (1980).
+towards the leading directions, are not counted. A map with Jordan blocks of size p grows like k^(p−1) ρ^k, so that after n
+iterations, t of them transient, an exponent is up to (p − 1) log(n/t) / (n − t) off its limit log ρ. Source: Benettin et al., Meccanica 15 (1980).
 """
 
 from __future__ import annotations
