@@ -12,10 +12,12 @@ from probes.dynamics.solver import find_fixed_points
 from probes.dynamics.spectrum import spectrum
 from probes.fixed_points import fixed_point
 
+from .collected import aggregate_collected
 from .config import AggregateConfig
 from .fold import Analyse
 from .result import CorpusAnalysis
 from .run import aggregate
+from .sets import DocumentSets
 
 ANALYSES: dict[str, Analyse] = {
     "fixed_point": partial(fixed_point, control=False),
@@ -32,4 +34,11 @@ ANALYSES: dict[str, Analyse] = {
 """What a corpus can be analysed by, by name; controls are the corpus's own. Distances alone cost little more than the
 forward passes; the last four linearise or repeat the loop, and are for a few thousand tokens."""
 
-__all__ = ["ANALYSES", "AggregateConfig", "CorpusAnalysis", "aggregate"]
+__all__ = [
+    "ANALYSES",
+    "AggregateConfig",
+    "CorpusAnalysis",
+    "DocumentSets",
+    "aggregate",
+    "aggregate_collected",
+]
