@@ -124,11 +124,12 @@ def command(
 
 def _named(data: list[str]) -> dict[str, str]:
     """Texts by name: NAME=TEXT, or the file's own name where there are several."""
-    if len(data) == 1 and not _NAME.match(data[0]):
-        return {"": data[0]}
+    if len(data) == 1:
+        found = _NAME.fullmatch(data[0])
+        return {"": found[2] if found and not Path(data[0]).exists() else data[0]}
     texts: dict[str, str] = {}
     for given in data:
-        found = _NAME.match(given)
+        found = None if Path(given).exists() else _NAME.fullmatch(given)
         name, text = (found[1], found[2]) if found else (Path(given).stem, given)
         if name in texts or not _PLAIN.fullmatch(name):
             raise typer.BadParameter(
