@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from probes.aggregation.fold import Analyse, classes_of, joined
 from probes.aggregation.part import Part
 from probes.aggregation.playback import READOUT, STATE, Playback
 from probes.aggregation.result import CorpusAnalysis
-from probes.aggregation.run import ROWS, close
+from probes.aggregation.run import ROWS, close, name_of
 from probes.progress import Callback, Progress
 
 NEEDED = {"distances": (STATE, READOUT), "orbits": (STATE,), "similarity": (STATE,)}
@@ -56,24 +57,26 @@ def aggregate_collected(
         settings["data"], str(out), depth, settings["window"], variants=("trained",), label=label,
         sample=sample, seed=seed,
     )  # fmt: skip
+    analyse = _analyse(analysis, model.dtype, settings["dtype"])
+    name = name_of(analyse)
     begun = {
         "settings": config.settled(),
         "collection": settings,
         "text": collection.manifest["text"],
         "model": model.info().to_dict(),
-        "analysis": {"name": analysis},
+        "analysis": {"name": name},
     }
     manifest.begin(config.folder, {**begun, "complete": False}, resume)
     part.sweep(config.folder)
     done, shards = set(part.done(config.folder)), list(collection.shards())
     counting = Progress(len(shards), progress)
     for shard in shards:
-        if shard.number not in done:
-            made, rows = _fold(model, shard, config, analysis, settings["dtype"])
+        if shard.number not in done and len(shard.index):
+            made, rows = _fold(model, shard, config, analyse)
             write_object(config.folder / ROWS, rows)
             made.save(part.path(config.folder, shard.number))
         counting.step()
-    close(config, model.info(), analysis)
+    close(config, model.info(), name)
     totals = {n: collection.manifest[n] for n in ("n_shards", "n_tokens", "n_documents")}
     manifest.write(config.folder, {**begun, "complete": True, **totals})
     return CorpusAnalysis.read(config.folder)
@@ -113,15 +116,13 @@ def _checked(collection: Collection, model: Any, analysis: str, label: str) -> i
 
 
 def _fold(
-    model: Any, shard: Shard, config: AggregateConfig, analysis: str, stored: str
+    model: Any, shard: Shard, config: AggregateConfig, analyse: Analyse
 ) -> tuple[Part, dict[str, int]]:
     index, pieces, rows = shard.index, [], {}
     for first in range(0, len(index), TOKENS):
         piece = slice(first, min(first + TOKENS, len(index)))
         tokens = torch.from_numpy(index["token"].to_numpy()[piece].copy())[:, None].to(model.device)
-        result = _analyse(analysis, model.dtype, stored)(
-            Playback(model, shard, piece), tokens, config.n_iters
-        )
+        result = analyse(Playback(model, shard, piece), tokens, config.n_iters)
         values, rows = joined(result)
         pieces.append(values[..., 0])
     document, number = index["document"].to_numpy(), index["number"].to_numpy()
@@ -138,9 +139,7 @@ def _fold(
 
 def _analyse(analysis: str, of: torch.dtype, stored: str) -> Analyse:
     """By name, with the resolution of the coarser of the two dtypes."""
-    from functools import partial
-
-    from probes.aggregation import ANALYSES
+    from probes.aggregation import ANALYSES  # which imports this file
 
     if analysis == "similarity":
         return ANALYSES[analysis]

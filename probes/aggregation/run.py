@@ -36,7 +36,7 @@ def aggregate(
     """
     window = window_size(model, config.window)
     fold = Fold(_variants(model, config), config, analyse, window)
-    name = getattr(getattr(analyse, "func", analyse), "__name__", type(analyse).__name__)
+    name = name_of(analyse)
     begun = {
         "settings": {**config.settled(), "window": window},
         "model": model.info().to_dict(),
@@ -56,6 +56,11 @@ def aggregate(
         on_progress=on_progress, finish=lambda: close(config, model.info(), name),
     )  # fmt: skip
     return CorpusAnalysis.read(config.folder)
+
+
+def name_of(analyse: Analyse) -> str:
+    """The function's own."""
+    return getattr(getattr(analyse, "func", analyse), "__name__", type(analyse).__name__)
 
 
 def close(config: AggregateConfig, info: ModelInfo, analysis: str) -> None:

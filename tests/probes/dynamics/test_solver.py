@@ -109,7 +109,7 @@ def test_of_a_real_family_too():
 def test_padding_control_and_file(tiny_model):
     told = []
     found = find_fixed_points(
-        make("0pt", initializer_range=0.05), [[1, 2, 3], [4, 5, 0]], 3, n_starts=2, control_seed=4,
+        make("0pt", initializer_range=0.05), [[1, 2, 3], [4, 5, 0]], 3, n_starts=2, control_seed=4, limit=100,
         attention_mask=[[1, 1, 1], [1, 1, 0]],
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
