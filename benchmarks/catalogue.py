@@ -17,6 +17,7 @@ from benchmarks import (
     collecting,
     diagnose,
     dynamics,
+    fixed_points,
     inference,
     interventions,
     memory,
@@ -96,7 +97,15 @@ _DYNAMICS = (
         0.333,
         "lower",
         COUNT,
-        dynamics.anderson,
+        fixed_points.anderson,
+        replace(shapes.CPU, batch=1, pos=64),
+    ),
+    Benchmark(
+        "anderson_vs_plain_flt",
+        0.333,
+        "lower",
+        COUNT,
+        fixed_points.anderson_flt,
         replace(shapes.CPU, batch=1, pos=64),
     ),
 )
@@ -129,7 +138,8 @@ def run(name: str, pairs: int, shape: Shape | None = None) -> Row:
         detail = f"{what} {timed.detail} {shape}. {_machine(shape.device)}."
         return _row(benchmark, round(timed.value, 4), detail)
     ratios = timed.speed_ratios if benchmark.unit == SPEED else timed.time_ratios
-    detail = f"{what} {_spread(timed, ratios, benchmark.unit)} {shape}. {_machine(shape.device)}."
+    said = " ".join(filter(None, (what, _spread(timed, ratios, benchmark.unit), timed.note)))
+    detail = f"{said} {shape}. {_machine(shape.device)}."
     return _row(benchmark, round(float(np.median(ratios)), 4), detail)
 
 

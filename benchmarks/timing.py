@@ -22,6 +22,8 @@ class Pairs:
     """[pair] seconds."""
     theirs: np.ndarray
     """[pair] seconds."""
+    note: str = ""
+    """What else was found, for the report."""
 
     @property
     def time_ratios(self) -> np.ndarray:

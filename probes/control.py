@@ -22,11 +22,13 @@ def shuffled(model: Any, inputs: Inputs, seed: int) -> Inputs:
     """The same tokens of every sequence in another order, padding and a beginning-of-sequence token in place."""
     generator = np.random.default_rng(seed)
     begin = getattr(getattr(model, "tokenizer", None), "bos_token_id", None)
-    ids = inputs.tokens.cpu().numpy().copy()
-    for row, valid in zip(ids, inputs.valid, strict=True):
+    ids, labels = inputs.tokens.cpu().numpy().copy(), []
+    for row, valid, told in zip(ids, inputs.valid, inputs.str_tokens, strict=True):
         places = np.flatnonzero(valid)
         places = places[int(row[places[0]] == begin) :]
-        row[places] = row[generator.permutation(places)]
+        order = np.arange(len(row))
+        order[places] = generator.permutation(places)
+        row[:] = row[order]
+        labels.append(tuple(told[i] for i in order))
     tokens = torch.from_numpy(ids).to(inputs.tokens)
-    labels = tuple(tuple(model.to_str_tokens(row)) for row in tokens)
-    return dataclasses.replace(inputs, tokens=tokens, str_tokens=labels)
+    return dataclasses.replace(inputs, tokens=tokens, str_tokens=tuple(labels))

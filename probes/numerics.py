@@ -48,6 +48,13 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.clip((unit(x) * unit(y)).sum(-1), -1.0, 1.0)
 
 
+def mean(x: np.ndarray, axis: int | tuple[int, ...] = 0) -> np.ndarray:
+    """Mean over `axis` of what is not NaN; NaN where all is."""
+    defined = ~np.isnan(x)
+    n = defined.sum(axis)
+    return np.where(n > 0, np.where(defined, x, 0).sum(axis) / np.maximum(n, 1), np.nan)
+
+
 def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x / y, NaN where y is 0."""
     return x / np.where(y == 0, np.nan, y)

@@ -125,7 +125,10 @@ class Result:
 
 def result_class(name: str) -> type[Result]:
     """The result class called `name`; InputError if none is."""
-    import probes  # noqa: F401  (its imports fill the registry)
+    import probes
+
+    if name not in _REGISTRY:
+        import probes.aggregation  # noqa: F401  (apart: it brings libraries that no other result needs)
 
     if name not in _REGISTRY:
         raise InputError(f"no result class {name!r}; known: {', '.join(sorted(_REGISTRY))}")

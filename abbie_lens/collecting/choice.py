@@ -40,13 +40,18 @@ def key(name: str, row: int | None) -> str:
 
 
 def token_draws(window: Window, seed: int) -> np.ndarray:
-    """[pos] uint64 uniform draws of the window's tokens.
+    """[pos] `draws` of the window's tokens."""
+    return draws(window.document, np.arange(window.first, window.first + len(window)), seed)
 
-    A token's draw depends on seed, document and its number there alone (splitmix64 of the three).
+
+def draws(document: Any, number: np.ndarray, seed: int) -> np.ndarray:
+    """[token] uint64 uniform draws of tokens by their document and number there.
+
+    Of these and the seed alone (splitmix64 of the three).
     """
-    numbers = np.arange(window.first, window.first + len(window), dtype=np.uint64)
     with np.errstate(over="ignore"):
-        return _mix(numbers ^ _mix(np.uint64(window.document) ^ _mix(np.uint64(seed % 2**63))))
+        of = _mix(np.asarray(document, np.uint64) ^ _mix(np.uint64(seed % 2**63)))
+        return _mix(number.astype(np.uint64) ^ of)
 
 
 def kept(window: Window, share: float, seed: int) -> np.ndarray:

@@ -41,10 +41,10 @@ class Shard:
         except Exception as error:  # pyarrow raises errors of its own beside OSError
             raise CheckpointError(f"{path}: can't be read ({error}).") from error
 
-    def tensor(self, address: str) -> Tensor:
+    def tensor(self, address: str, tokens: slice = slice(None)) -> Tensor:
         """Values of one row [token, ...], or of several stacked [iteration, token, ...], in the stored dtype.
 
-        A bare name means every iteration, as in a cache. Errors: SiteError for what was not collected;
+        A bare name means every iteration, as in a cache; of `tokens` nothing else is read. Errors: SiteError for what was not collected;
         CheckpointError for a damaged file.
         """
         wanted = parse(address, self.rows)
@@ -54,7 +54,7 @@ class Shard:
                 raise SiteError(
                     f"{address}: {wanted.name} is outside the loop and has no iterations."
                 )
-            return self._read([key(wanted.name, None)])[0]
+            return self._read([key(wanted.name, None)], tokens)[0]
         rows = stored if wanted.rows is None else wanted.select(max(stored) + 1)
         if missing := sorted(set(rows) - set(stored)) or (
             wanted.rows is None and stored != list(range(len(stored)))
@@ -63,14 +63,14 @@ class Shard:
                 f"{address}: only iterations {stored} were collected"
                 + (f", not {missing}." if isinstance(missing, list) else "; name them.")
             )
-        found = self._read([key(wanted.name, row) for row in rows])
+        found = self._read([key(wanted.name, row) for row in rows], tokens)
         return found[0] if isinstance(wanted.rows, int) else torch.stack(found)
 
-    def _read(self, names: list[str]) -> list[Tensor]:
+    def _read(self, names: list[str], tokens: slice) -> list[Tensor]:
         path = shard.values_path(self.folder, self.number)
         try:
             with safe_open(path, framework="pt") as file:
-                return [file.get_tensor(name) for name in names]
+                return [file.get_slice(name)[tokens] for name in names]
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: can't be read ({error}).") from error
 

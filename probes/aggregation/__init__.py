@@ -13,10 +13,12 @@ from probes.dynamics.spectrum import spectrum
 from probes.fixed_points import fixed_point
 from probes.interventions.skipping import skip_iterations
 
+from .collected import aggregate_collected
 from .config import AggregateConfig
 from .fold import Analyse
 from .result import CorpusAnalysis
 from .run import aggregate
+from .sets import DocumentSets
 
 ANALYSES: dict[str, Analyse] = {
     "fixed_point": partial(fixed_point, control=False),
@@ -34,4 +36,11 @@ ANALYSES: dict[str, Analyse] = {
 """What a corpus can be analysed by, by name; controls are the corpus's own. Distances alone cost little more than the
 forward passes, skipping iterations some r of them; the last four linearise or repeat the loop, and are for a few thousand tokens."""
 
-__all__ = ["ANALYSES", "AggregateConfig", "CorpusAnalysis", "aggregate"]
+__all__ = [
+    "ANALYSES",
+    "AggregateConfig",
+    "CorpusAnalysis",
+    "DocumentSets",
+    "aggregate",
+    "aggregate_collected",
+]

@@ -59,6 +59,11 @@ class AggregateConfig:
         """`out` as a path."""
         return Path(self.out).expanduser()
 
+    @property
+    def n_classes(self) -> int:
+        """Classes of tokens, with that of tokens without one."""
+        return len(get_label(self.label).classes) + 1
+
     def settled(self) -> dict[str, Any]:
         """What a run that goes on must have been begun with, in plain JSON types."""
         plain = dataclasses.asdict(self) | {"variants": list(self.variants)}

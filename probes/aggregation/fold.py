@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ class Fold:
     ) -> None:
         self.variants, self.config, self.analyse = variants, config, analyse
         self.model = variants["trained"]
-        self.label = get_label(config.label)
         self.budget = config.batch_size * window
 
     def __call__(self, windows: Sequence[Window]) -> tuple[Part, dict[str, int]]:
@@ -51,10 +50,12 @@ class Fold:
         assert values is not None
         part = Part.of(
             values,
-            np.concatenate([self._classes(window) for window in windows]),
+            classes_of(
+                self.config.label, (self.model.to_str_tokens(w.ids.tolist()) for w in windows)
+            ),
             np.repeat([w.document for w in windows], [len(w) for w in windows]),
             np.concatenate([token_draws(w, self.config.seed) for w in windows]),
-            len(self.label.classes) + 1,
+            self.config.n_classes,
             self.config.sample,
         )
         return part, rows
@@ -75,15 +76,26 @@ class Fold:
             self.config.n_iters,
             attention_mask=None if mask is None else mask.to(self.model.device),
         )
-        per_token = getattr(result, "per_token", None)
-        if per_token is None:
-            raise InputError(f"analyse: a {type(result).__name__} has no values by token.")
-        found = per_token()
-        stacked = np.concatenate([np.asarray(x, np.float64) for x in found.values()])
+        stacked, rows = joined(result)
         pieces = [stacked[:, row, start : start + len(w)] for row, w in enumerate(windows)]
-        return np.concatenate(pieces, axis=1).T, {metric: len(x) for metric, x in found.items()}
+        return np.concatenate(pieces, axis=1).T, rows
 
-    def _classes(self, window: Window) -> np.ndarray:
-        """[pos] class of each token; the one after the last for tokens without a class."""
-        classes = self.label(self.model.to_str_tokens(window.ids.tolist()))
-        return np.where(classes == UNDEFINED, len(self.label.classes), classes)
+
+def joined(result: Result) -> tuple[np.ndarray, dict[str, int]]:
+    """[column, batch, pos] all values by token, and rows by metric: the columns are those, side by side.
+
+    Errors: InputError for a result without values by token.
+    """
+    per_token = getattr(result, "per_token", None)
+    if per_token is None:
+        raise InputError(f"analyse: a {type(result).__name__} has no values by token.")
+    found = per_token()
+    values = np.concatenate([np.asarray(x, np.float64) for x in found.values()])
+    return values, {metric: len(x) for metric, x in found.items()}
+
+
+def classes_of(label: str, windows: Iterable[Sequence[str]]) -> np.ndarray:
+    """[token] class of each token of each window; the one after the last for tokens without a class."""
+    chosen = get_label(label)
+    classes = np.concatenate([chosen(window) for window in windows])
+    return np.where(classes == UNDEFINED, len(chosen.classes), classes)

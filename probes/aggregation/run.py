@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from abbie_lens.collecting.stretches import OnProgress, Stretches
 from abbie_lens.corpus import Window, window_size
@@ -13,6 +13,9 @@ from probes.aggregation.fold import Analyse, Fold
 from probes.aggregation.part import Part
 from probes.aggregation.result import CorpusAnalysis, conclude
 from probes.control import fresh_weights
+
+if TYPE_CHECKING:
+    from abbie_lens.info import ModelInfo
 
 ROWS = "rows.json"
 
@@ -33,7 +36,7 @@ def aggregate(
     """
     window = window_size(model, config.window)
     fold = Fold(_variants(model, config), config, analyse, window)
-    name = getattr(getattr(analyse, "func", analyse), "__name__", type(analyse).__name__)
+    name = name_of(analyse)
     begun = {
         "settings": {**config.settled(), "window": window},
         "model": model.info().to_dict(),
@@ -45,21 +48,26 @@ def aggregate(
         write_object(config.folder / ROWS, rows)
         made.save(part.path(config.folder, number))
 
-    def finish() -> None:
-        rows = read_object(config.folder / ROWS)
-        total = part.merged(
-            Part.load(part.path(config.folder, n)) for n in part.done(config.folder)
-        )
-        conclude(total, rows, model.info(), name, config).write(config.folder)
-
     Stretches(
         config.folder, config.data, window, config.stretch_tokens, config.max_tokens, 0.0,
         part.done, part.sweep,
     ).run(
         model.tokenizer, begun, work, cpu=model.device.type == "cpu", resume=resume,
-        on_progress=on_progress, finish=finish,
+        on_progress=on_progress, finish=lambda: close(config, model.info(), name),
     )  # fmt: skip
     return CorpusAnalysis.read(config.folder)
+
+
+def name_of(analyse: Analyse) -> str:
+    """The function's own."""
+    return getattr(getattr(analyse, "func", analyse), "__name__", type(analyse).__name__)
+
+
+def close(config: AggregateConfig, info: ModelInfo, analysis: str) -> None:
+    """Write the result of all parts in the folder."""
+    total = part.merged(Part.load(part.path(config.folder, n)) for n in part.done(config.folder))
+    rows = read_object(config.folder / ROWS)
+    conclude(total, rows, info, analysis, config).write(config.folder)
 
 
 def _variants(model: Any, config: AggregateConfig) -> dict[str, Any]:

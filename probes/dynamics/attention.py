@@ -17,6 +17,7 @@ from abbie_lens.errors import InputError
 from probes import numerics
 from probes.control import fresh_weights
 from probes.dynamics.patterns import BY_QUERY, Layout, by_query, concentration
+from probes.dynamics.walk import whole_number
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
@@ -154,8 +155,7 @@ def attention(
     Errors: InputError for bad input, and for a Body whose rows are not the tokens (SpiralFormer,
     PonderLM-2). Source of sinks as a share of heads: arXiv 2410.10781.
     """
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise InputError(f"window={window!r}: expected an integer >= 1.")
+    whole_number("window", window)
     if not 0 <= sink_from <= 1:
         raise InputError(f"sink_from={sink_from!r}: expected a share, 0 to 1.")
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask, least=1)
@@ -202,10 +202,10 @@ def _run(
         for name in BY_QUERY:
             # [block, batch, head, query]
             values = numerics.host(torch.stack([block[name] for block in found]))
-            rows[name].append(_mean(values, (1, 3)))
-            tokens[name].append(_mean(values, (0, 2)))
+            rows[name].append(numerics.mean(values, (1, 3)))
+            tokens[name].append(numerics.mean(values, (0, 2)))
         by_head = torch.stack([concentration(fired[s], layout, asked) for s in sites])
-        rows["concentration"].append(_mean(numerics.host(by_head), (1,)))
+        rows["concentration"].append(numerics.mean(numerics.host(by_head), (1,)))
         if patterns:
             kept.append(torch.stack([fired[s][0] for s in sites]).float().cpu().numpy())
         before = fired
@@ -237,10 +237,3 @@ def _check(fired: dict[str, Tensor], sites: tuple[str, ...], inputs: Inputs) -> 
                 f"model: {site} has shape {shape} for {n} tokens: the Body reads other rows than the"
                 " tokens, so a token has no attention of its own."
             )
-
-
-def _mean(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Mean over what is defined; NaN where nothing is."""
-    defined = np.isfinite(values)
-    n = defined.sum(axes)
-    return np.where(n > 0, np.where(defined, values, 0).sum(axes) / np.maximum(n, 1), np.nan)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from abbie_lens.errors import InputError
+from abbie_lens.halting.measures import unit
 from probes import numerics
 from probes.control import fresh_weights
 from probes.dynamics.restarts import AFTER, reinjects, restarted, run_on, start_of
@@ -159,10 +160,12 @@ def _run(
         length = begun.h.norm(dim=-1, keepdim=True)
         noise = [_as_long(n, length) for n in drawn(seed, n_draws, begun.h)]
         push = [_as_long(n, length) for n in drawn(seed + 1, n_draws, begun.h)]
-        from_noise = _mean([numerics.cosine(goal, ends_from(n)) for n in noise])
+        from_noise = numerics.mean(np.stack([numerics.cosine(goal, ends_from(n)) for n in noise]))
         for i, size in enumerate(sizes):
             ends = [ends_from(begun.h + float(size) * n) for n in push]
-            moved[i] = _mean([numerics.norm(numerics.unit(e) - numerics.unit(goal)) for e in ends])
+            moved[i] = numerics.mean(
+                np.stack([numerics.norm(numerics.unit(e) - numerics.unit(goal)) for e in ends])
+            )
     return PathIndependence(
         model=model.info(),
         tokens=inputs.str_tokens,
@@ -203,7 +206,7 @@ def _over_others(
         other = torch.where(real.roll(shift, 0)[..., None], end.roll(shift, 0), own)
         alike = numerics.cosine(goal, ends_from(other))
         found.append(np.where(np.roll(valid, shift, 0), alike, np.nan))
-    return _mean(found)
+    return numerics.mean(np.stack(found))
 
 
 def _between(goal: np.ndarray) -> np.ndarray:
@@ -211,7 +214,7 @@ def _between(goal: np.ndarray) -> np.ndarray:
     shifts = range(1, len(goal))
     if not shifts:
         return np.full(goal.shape[:2], np.nan)
-    return _mean([1 - numerics.cosine(goal, np.roll(goal, shift, 0)) for shift in shifts])
+    return numerics.mean(np.stack([1 - numerics.cosine(goal, np.roll(goal, s, 0)) for s in shifts]))
 
 
 def _basin(moved: np.ndarray, sizes: np.ndarray, tolerance: float) -> np.ndarray:
@@ -221,10 +224,4 @@ def _basin(moved: np.ndarray, sizes: np.ndarray, tolerance: float) -> np.ndarray
 
 
 def _as_long(n: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-    return n / n.norm(dim=-1, keepdim=True) * length
-
-
-def _mean(values: list[np.ndarray]) -> np.ndarray:
-    stack = np.stack(values)
-    n = np.isfinite(stack).sum(0)
-    return np.where(n > 0, np.nansum(stack, 0) / np.maximum(n, 1), np.nan)
+    return unit(n) * length

@@ -4,7 +4,8 @@
 
 per token with the diagonal blocks, which for a causal model is the derivative of h_{k,t} by h_{0,t} exactly, and for the
 whole sequence. They are of this run and of so many iterations, not limits: the first `transient` ones, in which Q turns
-towards the leading directions, are not counted. Source: Benettin et al., Meccanica 15 (1980).
+towards the leading directions, are not counted. A map with Jordan blocks of size p grows like k^(p−1) ρ^k, so that after n
+iterations, t of them transient, an exponent is up to (p − 1) log(n/t) / (n − t) off its limit log ρ. Source: Benettin et al., Meccanica 15 (1980).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from abbie_lens.errors import InputError
+from probes import numerics
 from probes.control import fresh_weights
 from probes.dynamics.jacobian import MAPS, Map, StepJacobian
 from probes.dynamics.walk import Walk, drawn, first_lost, usable, whole_number
@@ -191,15 +193,9 @@ def _means(growth: np.ndarray, transient: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean [...] over the counted iterations that are defined, and how far their two halves lie apart."""
     counted = growth[transient:]
     middle = len(counted) // 2
-    halves = np.stack([_mean(counted[:middle]), _mean(counted[middle:])])
-    mean = _mean(counted)
+    halves = np.stack([numerics.mean(counted[:middle]), numerics.mean(counted[middle:])])
+    mean = numerics.mean(counted)
     order = np.argsort(-np.where(np.isnan(mean), -np.inf, mean), -1, kind="stable")
     with np.errstate(invalid="ignore"):  # both −inf: the derivative is 0
         error = np.abs(halves[1] - halves[0])
     return np.take_along_axis(mean, order, -1), np.take_along_axis(error, order, -1)
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    defined = ~np.isnan(values)
-    n = defined.sum(0)
-    return np.where(n > 0, np.where(defined, values, 0).sum(0) / np.maximum(n, 1), np.nan)

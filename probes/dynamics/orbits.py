@@ -19,12 +19,13 @@ from probes import numerics, verdicts
 from probes.control import fresh_weights
 from probes.distances import Closure
 from probes.dynamics.path_shape import shapes
+from probes.fixed_point_result import judged
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.running import states
 from probes.tidy import tidy, with_control
-from probes.trust import NEVER, Trust
+from probes.trust import Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,15 +205,8 @@ def _run(
 
 
 def _kind(fields: Any, thresholds: dict[str, float]) -> np.ndarray:
-    evidence = verdicts.gather(fields["direction"], fields["norm"], fields["angle"])
     plain = {name: value for name, value in thresholds.items() if name != "straight"}
-    kind = verdicts.judge(
-        evidence,
-        fields["closure"],
-        fields["diverged_at"] != NEVER,
-        fields["valid"],
-        verdicts.Thresholds(**plain),
-    ).astype(object)
+    kind = judged(fields, plain).astype(object)
     drifts = kind == verdicts.DRIFTS
     straight = fields["straightness"] >= thresholds["straight"]
     kind[drifts & straight], kind[drifts & ~straight] = SLIDES, WANDERS

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from abbie_lens.halting.measures import unit
 from probes import numerics
 from probes.dynamics.anderson import Solution, solve
 from probes.dynamics.jacobian import Map, StepJacobian, map_at
@@ -60,7 +61,7 @@ def search(walk: Walk, of: Map, budget: Budget, counting: Progress) -> dict[str,
     g, at = map_at(walk.model, frozen, of)
     scale, real = at.norm(dim=-1), torch.as_tensor(walk.inputs.valid, device=at.device)
     far = _Distance(scale, real)
-    starts = _starts(own if of == "step" else own / own.norm(dim=-1, keepdim=True), scale, budget)
+    starts = _starts(own if of == "step" else unit(own), scale, budget)
     batch = len(real)
     applications = np.full((len(METHODS), budget.n_starts, batch), -1)
     found: list[list[_Found]] = [[] for _ in range(batch)]
@@ -133,7 +134,7 @@ def _starts(own: Tensor, scale: Tensor, budget: Budget) -> list[Tensor]:
     starts = [own]
     for i, noise in enumerate(drawn(budget.seed, budget.n_starts - 1, own)):
         size = budget.sizes[i % len(budget.sizes)] * torch.where(scale > 0, scale, 1.0)
-        starts.append(noise / noise.norm(dim=-1, keepdim=True) * size[..., None])
+        starts.append(unit(noise) * size[..., None])
     return starts
 
 

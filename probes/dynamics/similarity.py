@@ -15,6 +15,7 @@ import numpy as np
 from abbie_lens.errors import InputError
 from probes import numerics
 from probes.control import fresh_weights
+from probes.dynamics.walk import whole_number
 from probes.inputs import Inputs, prepare
 from probes.progress import Callback, Progress
 from probes.result import Result
@@ -113,8 +114,7 @@ def similarity(
     iterations. Errors: InputError for bad input. Fewer than 4 tokens: CKA is NaN.
     Source: Kornblith et al. 2019 (arXiv 1905.00414); Song et al. 2012; Nguyen et al. 2021 (2010.15327).
     """
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < LEAST:
-        raise InputError(f"max_tokens={max_tokens!r}: expected an integer >= {LEAST}.")
+    whole_number("max_tokens", max_tokens, least=LEAST)
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask, least=1)
     steps = Progress((1 + control) * (n_iters + 1), progress)
     beside = None
@@ -147,7 +147,7 @@ def _run(
         valid=inputs.valid,
         cka=cka,
         hsic=hsic,
-        cosine=_mean(cosine),
+        cosine=numerics.mean(cosine, (2, 3)),
         token_cosine=cosine.clip(-1, 1),
         unit=bool(unit),
         n_samples=np.array([t.sum() for t in there]),
@@ -165,6 +165,7 @@ def _matrices(
     n = len(points)
     hsic, cka = np.full((2, n, n), np.nan)
     kernels: list[tuple[np.ndarray, float]] = []
+    own: list[float] = []
     samples = np.zeros(0, int)
     for k in range(n):
         chosen = np.flatnonzero(there[k])
@@ -174,9 +175,9 @@ def _matrices(
             chosen = chosen[np.linspace(0, len(chosen) - 1, max_tokens).round().astype(int)]
         first = k
         if not np.array_equal(chosen, samples):
-            samples, kernels, first = chosen, [], 0
+            samples, kernels, own, first = chosen, [], [], 0
         kernels += [centred_kernel(points[j].reshape(-1, points[j].shape[-1])[samples]) for j in range(first, k + 1)]  # fmt: skip
-        own = [_product(kernel, kernel) for kernel, _ in kernels]
+        own += [_product(kernel, kernel) for kernel, _ in kernels[first:]]
         for j in range(k + 1):
             found = _product(kernels[j][0], kernels[k][0])
             scaled = found * kernels[j][1] * kernels[k][1]
@@ -206,10 +207,3 @@ def centred_kernel(x: np.ndarray) -> tuple[np.ndarray, float]:
 def _product(a: np.ndarray, b: np.ndarray) -> float:
     n = len(a)
     return float((a * b).sum() / (n * (n - 3)))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """[j, k, batch, pos] -> [j, k] mean over what is defined."""
-    defined = np.isfinite(values)
-    n = defined.sum((2, 3))
-    return np.where(n > 0, np.where(defined, values, 0).sum((2, 3)) / np.maximum(n, 1), np.nan)

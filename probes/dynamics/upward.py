@@ -19,6 +19,7 @@ from abbie_lens.errors import DepthError, InputError
 from abbie_lens.evaluation.intervals import quantiles
 from abbie_lens.losses import next_token_nll
 from probes.control import fresh_weights
+from probes.dynamics.walk import whole_number
 from probes.evaluation import check_depths
 from probes.inputs import prepare
 from probes.progress import Callback, Progress
@@ -121,8 +122,7 @@ def upward(
     """
     depths = check_depths([*n_iters, model.info().trained_n_iters])
     for name, value in (("batch_size", batch_size), ("n_draws", n_draws)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}={value!r}: expected an integer >= 1.")
+        whole_number(name, value)
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence!r}: expected a number between 0 and 1.")
     pieces = _windows(model, [texts] if isinstance(texts, str) else list(texts))

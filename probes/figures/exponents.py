@@ -30,7 +30,6 @@ def draw(result: Lyapunov, *, theme: style.Theme, batch: int = 0) -> go.Figure:
         horizontal_spacing=0.1,
         shared_yaxes=True,
     )
-    below = 52
     for role, one in (("control", result.control), ("trained", result)):
         if one is not None:
             _ranks(fig, one, role, theme)

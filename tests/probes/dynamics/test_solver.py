@@ -82,10 +82,34 @@ def test_an_equilibrium_model_ends_where_scipys_root_finder_does(iterated):
     assert found.stability.tolist() == ["attracts"]
 
 
+def test_of_a_real_family_too():
+    """Fresh 0pt: several points, each the root that SciPy finds from beside it."""
+    model = make("0pt", seed=1, d_model=8, n_heads=2, d_head=4, d_mlp=16).double()
+    tokens = torch.tensor([[1, 2]])
+    found = find_fixed_points(model, tokens, 3, n_starts=6, limit=100, control=False)
+    assert set(found.stability) == {"attracts", "repels"} and len(found.points) >= 3
+    with torch.no_grad():
+        state = model.begin(tokens, 3)
+        for _ in range(2):
+            state = model.step(state)
+
+    @torch.no_grad()
+    def residual(h):
+        h = torch.from_numpy(h).view(1, 2, 8)
+        return (model.step(model.cfg.loop.restart(model, state, h)).h - h).numpy().ravel()
+
+    noise = np.random.default_rng(0).normal(size=16)
+    for point in found.points:
+        beside = point.ravel() + 1e-3 * noise
+        root = scipy.optimize.root(residual, beside, method="hybr", tol=1e-12)
+        assert root.success
+        np.testing.assert_allclose(root.x, point.ravel(), atol=1e-5)
+
+
 def test_padding_control_and_file(tiny_model):
     told = []
     found = find_fixed_points(
-        make("0pt", initializer_range=0.05), [[1, 2, 3], [4, 5, 0]], 3, n_starts=2, control_seed=4,
+        make("0pt", initializer_range=0.05), [[1, 2, 3], [4, 5, 0]], 3, n_starts=2, control_seed=4, limit=100,
         attention_mask=[[1, 1, 1], [1, 1, 0]],
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
