@@ -60,7 +60,7 @@ def test_only_counts_and_gates_are_defined_before_the_first_iteration():
         0, torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 3), torch.zeros(1, 1)
     )
     undefined = {name for name, rule in RULES.items() if rule().init(observation).value.isnan()}
-    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable", "learned_gate"}
+    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable", "learned_gate", "act"}
 
 
 def test_readout_distance_is_of_the_normed_state():
@@ -116,7 +116,7 @@ def test_a_gate_stops_a_token_where_its_cdf_crosses_the_threshold():
 def test_rules_of_gates_are_for_loops_with_gates():
     with_gate, without = make("ouro"), make("abbie-d")
     assert halting.rules_for(with_gate) == list(RULES)
-    assert set(RULES) - set(halting.rules_for(with_gate, without)) == {"learned_gate"}
+    assert set(RULES) - set(halting.rules_for(with_gate, without)) == {"learned_gate", "act"}
     assert halting.rules_for(object()) == halting.rules_for(without)
 
 
