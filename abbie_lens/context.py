@@ -15,6 +15,8 @@ from abbie_lens.errors import InputError
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
+    from abbie_lens.kv_store import KVStore
+    from abbie_lens.rows import Rows
 
 
 Slot = tuple[str | int, ...]
@@ -63,6 +65,10 @@ class Context:
     """Set by loops in which halted tokens serve old keys and values."""
     tokens: Tensor | None = None
     """[batch, pos] ids of the tokens at these positions, for blocks with value embeddings; None where there are none."""
+    rows: Rows | None = None
+    """The tokens that are computed, where the streams of this run are packed; then `mask` is of their queries alone."""
+    store: KVStore | None = None
+    """Serves keys and values in the place of `kv`, in runs whose tokens may halt."""
 
     def replace(self, **changes: Any) -> Context:
         """A copy with the named fields changed."""
@@ -150,7 +156,7 @@ def allowed(
     attention_mask: Tensor | None, n_past: int, n_new: int, device: torch.device
 ) -> Tensor | None:
     """[batch or 1, 1, query, key] boolean mask, or None where plain causal attention says the same."""
-    if attention_mask is None and n_past == 0:
+    if attention_mask is None and (n_past == 0 or n_new == 1):
         return None
     n_keys = n_past + n_new
     queries = torch.arange(n_past, n_keys, device=device)
