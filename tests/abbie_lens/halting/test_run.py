@@ -152,7 +152,7 @@ def test_later_tokens_change_nothing_earlier(name, kv, tokens):
     # Thresholds in the middle of what the rule takes, so that tokens do stop at different k.
     values = []
     halted(model, tokens, 5, _Watching(rule, values), kv="full")
-    finite = torch.cat([v for v in values[1:]]).double()
+    finite = torch.cat(values[1:]).double()
     finite = finite[finite.isfinite()]
     threshold = float(finite.quantile(0.4))
     if name == "argmax_stable":
@@ -251,7 +251,7 @@ def test_errors_name_what_is_wrong(tokens):
     ).all()
     with pytest.raises(InputError, match="max_iters=1: expected at least min_iters=3"):
         halting.policy("kl", min_iters=3, max_iters=1)
-    with pytest.raises(InputError, match="threshold=1.5: learned_gate takes 0 to 1"):
+    with pytest.raises(InputError, match=r"threshold=1\.5: learned_gate takes 0 to 1"):
         halting.policy("learned_gate", threshold=1.5)
     with pytest.raises(InputError, match="threshold=-1: kl takes 0 to inf"):
         halting.policy("kl", threshold=-1)
