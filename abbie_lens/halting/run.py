@@ -55,12 +55,14 @@ class HaltedRun:
     """Planned depth."""
     rule: KVRule
     """Which keys and values halted tokens serve."""
+    real: Computed
+    """All tokens but padding: what `begin` computed."""
     iterations: tuple[Computed, ...]
     """What each iteration of the Body computed, as many as ran."""
     looks: tuple[Computed, ...]
-    """What each read-out for the policy computed."""
+    """What each read-out while the run went on computed: for the policy, and with kv="full" at exits."""
     readout: Computed
-    """What the final read-out computed."""
+    """What the final read-out computed; nothing with kv="full"."""
     kv_bytes: tuple[int, ...]
     """Keys and values of the Body that a generation has to keep of these tokens, by iteration (or slot of the rule)."""
     n_keys: int
@@ -103,10 +105,19 @@ def halted(
         one.run(start)
         logits = one.read_exits()
     return HaltedRun(
-        logits, one.exits, one.h, one.z, n_iters, rule,
-        tuple(one.iterations), tuple(one.looks), one.read_out,
-        kept_bytes(model, rule, one.exits, n_iters), tokens.shape[1],
-    )  # fmt: skip
+        logits=logits,
+        exits=one.exits,
+        h=one.h,
+        z=one.z,
+        n_iters=n_iters,
+        rule=rule,
+        real=one.computed(one.real),
+        iterations=tuple(one.iterations),
+        looks=tuple(one.looks),
+        readout=one.read_out,
+        kv_bytes=kept_bytes(model, rule, one.exits, n_iters),
+        n_keys=tokens.shape[1],
+    )
 
 
 def require_halting(model: Any, policy: HaltingPolicy | None) -> None:
@@ -189,7 +200,7 @@ class Pass:
                 state, rows, decision, going_on = self._without_halted(state, rows, decision)
                 if state is None:
                     return
-            self.iterations.append(self._computed(rows))
+            self.iterations.append(self.computed(rows))
             self.model.clock.rows = rows
             state = self.model._step(state, going_on)
             self.k = state.k
@@ -240,6 +251,7 @@ class Pass:
             whole.flatten(0, 1).index_copy_(0, index, x.flatten(0, 1)[at])
         if self.rule.name == "full" and len(index):
             logits = self._read(state, rows).flatten(0, 1)
+            self.looks.append(self.computed(rows))
             if not hasattr(self, "logits"):
                 self.logits = logits.new_full((self.exits.numel(), logits.shape[-1]), float("nan"))
             self.logits.index_copy_(0, index, logits[at])
@@ -252,7 +264,7 @@ class Pass:
         logits = cdf = None
         if "logits" in needs:
             logits = self._read(state, rows).flatten(0, 1)
-            self.looks.append(self._computed(rows))
+            self.looks.append(self.computed(rows))
         if "exit_cdf" in needs:
             cdf = model.cfg.loop.exit_cdf(model, state)
         return Observation(
@@ -265,9 +277,10 @@ class Pass:
 
     def read_exits(self, last: bool = False) -> Tensor:
         """Logits [batch, pos, d_vocab] of every token's last z; with `last` those of the last position alone."""
-        self.read_out = self._computed(self.real)
         if self.rule.name == "full":
+            self.read_out = Computed(0, 0)
             return self.logits.view(*self.exits.shape, -1)
+        self.read_out = self.computed(self.real)
         z = self.z if self.real is None else self.real.take(self.z)
         tokens = self.tokens if self.real is None else self.real.take(self.tokens)
         context = self._context(self.real)
@@ -296,7 +309,8 @@ class Pass:
     def _of(self, x: Tensor, rows: Rows | None) -> Tensor:
         return x.flatten() if rows is None else x.flatten()[rows.index]
 
-    def _computed(self, rows: Rows | None) -> Computed:
+    def computed(self, rows: Rows | None) -> Computed:
+        """What a stage computes on these rows; all tokens if None."""
         if rows is None:
             return Computed(self.tokens.numel(), self.tokens.numel())
         return Computed(len(rows), rows.width * rows.shape[0])
