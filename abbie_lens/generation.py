@@ -101,7 +101,7 @@ class GenerationMixin:
             if isinstance(prompt, str)
             else whole
         )
-        extra = [turn.exits] if return_exits else []
+        extra: list[Any] = [turn.exits] if return_exits else []
         if return_cache:
             chosen = {} if policy is None else {"halting": policy, "kv": kv}
             extra.append(

@@ -13,7 +13,16 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import collecting, diagnose, dynamics, inference, memory, shapes, training
+from benchmarks import (
+    collecting,
+    diagnose,
+    dynamics,
+    halting,
+    inference,
+    memory,
+    shapes,
+    training,
+)
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
@@ -90,7 +99,29 @@ _DYNAMICS = (
         replace(shapes.CPU, batch=1, pos=64),
     ),
 )
-BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_PRETRAINED)}
+_HALTING = (
+    Benchmark("halting_half", 0.62, "lower", TIME, halting.half_halted, halting.DEEP),
+    Benchmark("halting_at_one", 1.10, "lower", TIME, halting.all_halted_at_one, halting.DEEP),
+    Benchmark("halting_never", 1.05, "lower", TIME, halting.none_halted, halting.DEEP),
+    Benchmark("halting_direction", 1.00, "lower", TIME, halting.direction_rule, halting.DEEP),
+    Benchmark(
+        "decoding_quarter_depth",
+        2.5,
+        "higher",
+        SPEED,
+        halting.decoding_at_a_quarter,
+        halting.DECODED,
+    ),
+    Benchmark(
+        "decoding_vs_transformers",
+        1.0,
+        "higher",
+        SPEED,
+        halting.decoding_vs_transformers,
+        halting.DECODED,
+    ),
+)
+BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_HALTING, *_PRETRAINED)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:

@@ -13,6 +13,7 @@ from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
+from probes.halting_kv import KVSharing, kv_sharing
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
 from probes.lenses import Lens, lens
@@ -34,6 +35,7 @@ __all__ = [
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
+    "KVSharing",
     "Lens",
     "LinearProbes",
     "Lyapunov",
@@ -54,6 +56,7 @@ __all__ = [
     "find_fixed_points",
     "fixed_point",
     "halting",
+    "kv_sharing",
     "lens",
     "linear",
     "lyapunov",

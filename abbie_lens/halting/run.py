@@ -93,15 +93,15 @@ def halted(
     rule = kv_rule(kv)
     require_halting(model, policy)
     with torch.no_grad(), model.lock:
-        tokens, attention_mask, n_iters = model.checked(
+        tokens, attention_mask, depth = model.checked(
             tokens, attention_mask, n_iters, initial_state, seed
         )
         context = make_context(
-            model.cfg, tokens, attention_mask, None, model.dtype, n_iters, token_type_ids
+            model.cfg, tokens, attention_mask, None, model.dtype, depth, token_type_ids
         )
-        model.check_asked(n_iters)
+        model.check_asked(depth)
         start = {"initial_state": initial_state, "seed": seed}
-        one = Pass(model, policy, rule, KVStore(rule), tokens, attention_mask, n_iters, context)
+        one = Pass(model, policy, rule, KVStore(rule), tokens, attention_mask, depth, context)
         one.run(start)
         logits = one.read_exits()
     return HaltedRun(
@@ -109,20 +109,20 @@ def halted(
         exits=one.exits,
         h=one.h,
         z=one.z,
-        n_iters=n_iters,
+        n_iters=depth,
         rule=rule,
         real=one.computed(one.real),
         iterations=tuple(one.iterations),
         looks=tuple(one.looks),
         readout=one.read_out,
-        kv_bytes=kept_bytes(model, rule, one.exits, n_iters),
+        kv_bytes=kept_bytes(model, rule, one.exits, depth),
         n_keys=tokens.shape[1],
     )
 
 
 def require_halting(model: Any, policy: HaltingPolicy | None) -> None:
     """Errors: InputError for a model, a loop or a policy that do not go together."""
-    loop = getattr(getattr(model, "cfg", None), "loop", None)
+    loop: Any = getattr(getattr(model, "cfg", None), "loop", None)
     if not hasattr(model, "checked"):
         raise InputError("halting: a bridged model runs its source's own blocks, on all tokens.")
     if not loop.packs:
@@ -227,8 +227,8 @@ class Pass:
         index = (~stop).nonzero()[:, 0]
         if not len(index):
             return None, rows, decision, None
-        lead = tuple(state.h.shape[:2])
-        rows = Rows(tuple(self.tokens.shape), index if rows is None else rows.index[index])
+        lead = (state.h.shape[0], state.h.shape[1])
+        rows = Rows((self.tokens.shape[0], self.tokens.shape[1]), index if rows is None else rows.index[index])
         take = lambda tree: take_tree(tree, lead, index)  # noqa: E731
         state = state.replace(
             tokens=take(state.tokens), h=take(state.h), z=take(state.z), carry=take(state.carry),
