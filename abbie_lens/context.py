@@ -156,7 +156,7 @@ def allowed(
     attention_mask: Tensor | None, n_past: int, n_new: int, device: torch.device
 ) -> Tensor | None:
     """[batch or 1, 1, query, key] boolean mask, or None where plain causal attention says the same."""
-    if attention_mask is None and (n_past == 0 or n_new == 1):
+    if attention_mask is None and n_past == 0:
         return None
     n_keys = n_past + n_new
     queries = torch.arange(n_past, n_keys, device=device)
