@@ -181,7 +181,7 @@ def _turns(
     # The reference computes and reads out everything anew.
     if not cached or (policy is not None and rule.name == "full"):
         return _Anew(model, n_iters, policy, kv)
-    packs = getattr(model.cfg.loop, "packs", False) and hasattr(model, "enter")
+    packs = model.packs and model.cfg.loop.packs
     if not packs or model.cfg.prefix_lm or model.training:
         return _Turns(model, n_iters, None, True)
     return _Turns(model, n_iters, Decoder(model, n_iters, n_tokens, policy, rule), True)

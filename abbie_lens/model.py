@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,9 @@ class LoopParts(nn.Module):
 
 class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, AddressedRootModule):
     """A looped transformer in which every activation has an iteration axis."""
+
+    packs: ClassVar[bool] = True
+    """Whether its blocks take the packed rows of a run whose tokens halt."""
 
     def __init__(self, cfg: LoopedConfig, tokenizer: Any = None) -> None:
         super().__init__()

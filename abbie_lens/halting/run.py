@@ -123,7 +123,7 @@ def halted(
 def require_halting(model: Any, policy: HaltingPolicy | None) -> None:
     """Errors: InputError for a model, a loop or a policy that do not go together."""
     loop: Any = getattr(getattr(model, "cfg", None), "loop", None)
-    if not hasattr(model, "checked"):
+    if not getattr(model, "packs", False):
         raise InputError("halting: a bridged model runs its source's own blocks, on all tokens.")
     if not loop.packs:
         raise InputError(

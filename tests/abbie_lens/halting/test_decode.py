@@ -122,6 +122,19 @@ def test_generate_halts(tokens):
     assert torch.equal(out, cached[:, : N + 3]) and cache["loop.hook_readout"].shape[0] == 7
 
 
+def test_patterns_are_seen_while_decoding(tokens):
+    """The explicit path of attention, over all keys so far."""
+    model, widths = make("abbie-d"), []
+    rule = halting.policy("fixed_k", threshold=2)
+    plain, seen = (Decoder(model, R, N, rule, kv_rule("reuse")) for _ in range(2))
+    hook = ("body.0.attn.hook_pattern", lambda x, hook: widths.append(x.shape[-2:]))
+    for new in (tokens[:, :N_PROMPT], tokens[:, N_PROMPT : N_PROMPT + 1]):
+        expected = plain(new)
+        with model.hooks([hook]):
+            torch.testing.assert_close(seen(new), expected, rtol=0, atol=1e-5)
+    assert widths == [(N_PROMPT, N_PROMPT)] * 2 + [(1, N_PROMPT + 1)] * 2
+
+
 def test_generate_refuses_what_it_cannot_do(tokens):
     model = make("abbie-d")
     with pytest.raises(InputError, match="return_exits=True: only with halting"):

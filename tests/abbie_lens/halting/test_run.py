@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abbie_lens import halting
+from abbie_lens.bridged import Loop, LoopedBridge
 from abbie_lens.errors import DivergedError, InputError
 from abbie_lens.halting.run import halted
 from abbie_lens.loops import FAMILIES
+from tests.abbie_lens.bridged import decoders
 from tests.abbie_lens.families import LOOPS, make
 from tests.abbie_lens.halting.dense import Dealt, dense
 
@@ -82,6 +84,13 @@ def test_rules_on_keys_differ(tokens):
 def test_families_that_mix_tokens_elsewhere_refuse_by_name(name, tokens):
     with pytest.raises(InputError, match=f"halting: {name} mixes tokens"):
         make(name)(tokens, 2, halting="fixed_k")
+
+
+def test_bridged_models_refuse(tokens):
+    model = LoopedBridge(decoders.make("llama"), Loop(1, 3))
+    for run in (model, lambda tokens, **given: model.generate(tokens[:1], 2, **given)):
+        with pytest.raises(InputError, match="halting: a bridged model runs its source's own"):
+            run(tokens, n_iters=2, halting="kl")
 
 
 @pytest.mark.parametrize("name", ["adaponder", "ut-act"])
