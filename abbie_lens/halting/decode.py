@@ -1,6 +1,6 @@
 """Token after token with keys and values in place: every new token stops at its own depth.
 
-The prompt is one pass, each further token another (`halting.run.Pass`). Memory for all of them is taken once, and so are the
+The prompt is one pass, each further token another (`halting.one_pass.Pass`). Memory for all of them is taken once, and so are the
 rotations of all positions; a single query sees every key there is and needs no mask. Without a policy all tokens take all iterations.
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from abbie_lens.components.positions import rotary_table
 from abbie_lens.context import Context
+from abbie_lens.halting.one_pass import Pass
 from abbie_lens.halting.policy import HaltingPolicy
-from abbie_lens.halting.run import Pass
 from abbie_lens.kv_store import KVRule, KVStore
 
 

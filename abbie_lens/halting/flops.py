@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from abbie_lens.flops import count_flops
-from abbie_lens.halting.run import Computed, HaltedRun
+from abbie_lens.halting.one_pass import Computed
+from abbie_lens.halting.run import HaltedRun
 from abbie_lens.model import HookedLoopedTransformer
 
 
