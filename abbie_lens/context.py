@@ -67,6 +67,8 @@ class Context:
     """[batch, pos] ids of the tokens at these positions, for blocks with value embeddings; None where there are none."""
     rows: Rows | None = None
     """The tokens that are computed, where the streams of this run are packed; then `mask` is of their queries alone."""
+    bias: Tensor | None = None
+    """The mask as what is added to scores, 0 or -inf, where all blocks would otherwise each make it; None where not."""
     store: KVStore | None = None
     """Serves keys and values in the place of `kv`, in runs whose tokens may halt."""
 

@@ -91,7 +91,7 @@ class Attention(nn.Module):
                 q,
                 k,
                 v,
-                attn_mask=context.mask,
+                attn_mask=context.mask if context.bias is None else context.bias,
                 is_causal=context.mask is None and q.shape[-2] > 1,
                 enable_gqa=self.n_kv != self.n_heads,
             )

@@ -201,7 +201,7 @@ class Pass:
 
     def _context(self, rows: Rows | None) -> Context:
         whole = self.context.replace(store=self.store)
-        return whole if rows is None else packed(whole, rows)
+        return whole if rows is None else packed(whole, rows, self.model.dtype)
 
     def _whole(self, x: Tensor) -> Tensor:
         return x.clone() if self.real is None else self.real.spread(x)
@@ -223,7 +223,7 @@ class Pass:
             )
 
 
-def packed(context: Context, rows: Rows) -> Context:
+def packed(context: Context, rows: Rows, dtype: torch.dtype) -> Context:
     """The context of some rows of what `context` is of."""
     batch, pos = rows.shape
     take = lambda x: rows.take(x.expand(batch, *x.shape[1:]))  # noqa: E731
@@ -237,9 +237,11 @@ def packed(context: Context, rows: Rows) -> Context:
         mask = mask[:, 0].gather(1, asking[..., None].expand(-1, -1, mask.shape[-1]))
     rotary = None if context.rotary is None else (take(context.rotary[0]), take(context.rotary[1]))
     tokens = None if context.tokens is None else take(context.tokens)
+    mask = mask[:, None]
     return context.replace(
         positions=take(context.positions),
-        mask=mask[:, None],
+        mask=mask,
+        bias=torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf")),
         rotary=rotary,
         tokens=tokens,
         rows=rows,
