@@ -153,7 +153,7 @@ def test_padding_changes_nothing(side, tokens):
 @pytest.mark.parametrize("kv", ["reuse", "full"])
 @pytest.mark.parametrize("name", sorted(halting.RULES))
 def test_later_tokens_change_nothing_earlier(name, kv, tokens):
-    """Bit for bit at equal shapes: the last position always takes all iterations, so shapes are equal."""
+    """Exits are the same; logits bit for bit where the packed shapes are, to rounding where the last token stops elsewhere."""
     model = make("ouro")
     rule = halting.policy(name)
     changed = tokens.clone()
