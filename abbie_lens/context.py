@@ -15,6 +15,8 @@ from abbie_lens.errors import InputError
 
 if TYPE_CHECKING:
     from abbie_lens.config import LoopedConfig
+    from abbie_lens.kv_store import KVStore
+    from abbie_lens.rows import Rows
 
 
 Slot = tuple[str | int, ...]
@@ -63,6 +65,12 @@ class Context:
     """Set by loops in which halted tokens serve old keys and values."""
     tokens: Tensor | None = None
     """[batch, pos] ids of the tokens at these positions, for blocks with value embeddings; None where there are none."""
+    rows: Rows | None = None
+    """The tokens that are computed, where the streams of this run are packed; then `mask` is of their queries alone."""
+    bias: Tensor | None = None
+    """The mask as what is added to scores, 0 or -inf, where all blocks would otherwise each make it; None where not."""
+    store: KVStore | None = None
+    """Serves keys and values in the place of `kv`, in runs whose tokens may halt."""
 
     def replace(self, **changes: Any) -> Context:
         """A copy with the named fields changed."""

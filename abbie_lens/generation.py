@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 from abbie_lens.errors import DivergedError, InputError
+from abbie_lens.halting import policy as named
+from abbie_lens.halting.decode import Decoder
+from abbie_lens.halting.policy import HaltingPolicy
+from abbie_lens.halting.run import halted, require_halting
+from abbie_lens.kv_store import kv_rule
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
@@ -33,13 +38,18 @@ class GenerationMixin:
         names_filter: Any = None,
         use_kv_cache: bool = True,
         stop_at_eos: bool = True,
+        halting: HaltingPolicy | str | None = None,
+        kv: str = "reuse",
+        return_exits: bool = False,
     ) -> Any:
         """Continue one prompt; returns the whole text (or tokens [1, pos] for a token prompt).
 
         `temperature=0` is greedy. `stream=True` returns an iterator over the new pieces (text or ids).
         `return_cache=True` returns (output, IterationCache) with the iteration axis over prompt and new
-        tokens alike; `names_filter` says what of it. Errors: InputError for arguments out of range or more
-        tokens than the context holds, DivergedError for logits that are not finite.
+        tokens alike; `names_filter` says what of it. With `halting` every token stops where the policy says, and later
+        ones find its keys as `kv` says; `return_exits=True` adds the iterations [pos] of all tokens that were run (the
+        last new one was not). Errors: InputError for arguments out of range or more tokens than the context holds,
+        DivergedError for logits that are not finite.
         """
         model = cast("HookedLoopedTransformer", self)
         tokens, mask = model.as_tokens(prompt)
@@ -48,19 +58,32 @@ class GenerationMixin:
                 f"prompt: a batch of {tokens.shape[0]}; generate continues one prompt at a time."
             )
         _check(model.cfg.n_ctx, tokens.shape[1], max_new_tokens, temperature, top_k, top_p)
+        policy = named(halting) if isinstance(halting, str) else halting
+        if policy is not None:
+            require_halting(model, policy)
+            if return_cache and (use_kv_cache and kv_rule(kv).n_slots is not None):
+                raise InputError(
+                    f"return_cache=True: with kv={kv!r} one pass over the finished text is another run; use kv='reuse'."
+                )
+        elif return_exits:
+            raise InputError("return_exits=True: only with halting=.")
+        turn = _turns(
+            model, model.depth(n_iters), tokens.shape[1] + max_new_tokens, policy, kv, use_kv_cache
+        )
         pieces = _sample(
             model,
             tokens,
             max_new_tokens,
-            n_iters,
+            turn,
             temperature,
             top_k,
             top_p,
             seed,
-            use_kv_cache,
             stop_at_eos,
         )
         if stream:
+            if return_exits:
+                raise InputError("return_exits=True: not together with stream=True.")
             if return_cache:
                 raise InputError("return_cache=True: not together with stream=True.")
             return _texts(model, pieces) if isinstance(prompt, str) else pieces
@@ -78,37 +101,90 @@ class GenerationMixin:
             if isinstance(prompt, str)
             else whole
         )
-        if not return_cache:
-            return output
-        return output, model.run_with_cache(whole, n_iters=n_iters, names_filter=names_filter)[1]
+        extra: list[Any] = [turn.exits] if return_exits else []
+        if return_cache:
+            chosen = {} if policy is None else {"halting": policy, "kv": kv}
+            extra.append(
+                model.run_with_cache(whole, n_iters=n_iters, names_filter=names_filter, **chosen)[1]
+            )
+        return (output, *extra) if extra else output
 
 
 def _sample(
     model: HookedLoopedTransformer,
     tokens: Tensor,
     n_new: int,
-    n_iters: int | None,
+    turn: _Turns,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
     seed: int | None,
-    cached: bool,
     stop_at_eos: bool,
 ) -> Iterator[int]:
     generator = None if seed is None else torch.Generator(device=tokens.device).manual_seed(seed)
     eos = model.tokenizer.eos_token_id if stop_at_eos and model.tokenizer is not None else None
-    kv: dict[Any, Any] | None = {} if cached else None
     new = tokens
     for _ in range(n_new):
         with torch.no_grad():
-            logits, kv = model.run_cached(new if cached else tokens, kv, n_iters)
-            choice = choose(logits[0, -1], temperature, top_k, top_p, generator)
+            choice = choose(turn(new), temperature, top_k, top_p, generator)
         token = int(choice)
         yield token
         if token == eos:
             return
         new = choice.view(1, 1)
-        tokens = torch.cat([tokens, new], dim=1)
+
+
+class _Turns:
+    """Logits [d_vocab] after each stretch of new tokens [1, new], by the cache that the loop allows."""
+
+    def __init__(self, model: Any, n_iters: int, decoder: Decoder | None, cached: bool) -> None:
+        self.model, self.n_iters, self.decoder = model, n_iters, decoder
+        self.past: dict[Any, Any] | None = {} if cached else None
+
+    def __call__(self, new: Tensor) -> Tensor:
+        if self.decoder is not None:
+            return self.decoder(new)
+        logits, self.past = self.model.run_cached(new, self.past, self.n_iters)
+        return logits[0, -1]
+
+    @property
+    def exits(self) -> Tensor:
+        """[pos] iterations of all tokens that were run."""
+        assert self.decoder is not None
+        return torch.cat(self.decoder.exits, dim=1)[0]
+
+
+class _Anew(_Turns):
+    """The same from the whole text every time, without a cache."""
+
+    def __init__(self, model: Any, n_iters: int, policy: HaltingPolicy | None, kv: str) -> None:
+        super().__init__(model, n_iters, None, False)
+        self.policy, self.kv, self.whole = policy, kv, None
+
+    def __call__(self, new: Tensor) -> Tensor:
+        self.whole = new if self.whole is None else torch.cat([self.whole, new], dim=1)
+        if self.policy is None:
+            return self.model(self.whole, n_iters=self.n_iters)[0, -1]
+        self.run = halted(self.model, self.whole, self.n_iters, self.policy, self.kv)
+        return self.run.logits[0, -1]
+
+    @property
+    def exits(self) -> Tensor:
+        """[pos] iterations of all tokens that were run."""
+        return self.run.exits[0]
+
+
+def _turns(
+    model: Any, n_iters: int, n_tokens: int, policy: HaltingPolicy | None, kv: str, cached: bool
+) -> _Turns:
+    rule = kv_rule(kv)
+    # The reference computes and reads out everything anew.
+    if not cached or (policy is not None and rule.name == "full"):
+        return _Anew(model, n_iters, policy, kv)
+    packs = model.packs and model.cfg.loop.packs
+    if not packs or model.cfg.prefix_lm or model.training:
+        return _Turns(model, n_iters, None, True)
+    return _Turns(model, n_iters, Decoder(model, n_iters, n_tokens, policy, rule), True)
 
 
 def choose(

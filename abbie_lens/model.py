@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,12 @@ from abbie_lens.components.norm import make_norm
 from abbie_lens.components.stack import Stack
 from abbie_lens.components.value_embed import ValueEmbedding
 from abbie_lens.config import LoopedConfig
-from abbie_lens.context import KVCache, make_context
+from abbie_lens.context import Context, KVCache, make_context
 from abbie_lens.errors import InputError
 from abbie_lens.files.pretrained import PretrainedMixin
 from abbie_lens.generation import GenerationMixin
+from abbie_lens.halting.policy import HaltingPolicy
+from abbie_lens.halting.run import halted
 from abbie_lens.hooks.access import AddressedRootModule
 from abbie_lens.hooks.points import Clock, Site
 from abbie_lens.info import ModelInfo
@@ -54,6 +56,9 @@ class LoopParts(nn.Module):
 
 class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, AddressedRootModule):
     """A looped transformer in which every activation has an iteration axis."""
+
+    packs: ClassVar[bool] = True
+    """Whether its blocks take the packed rows of a run whose tokens halt."""
 
     def __init__(self, cfg: LoopedConfig, tokenizer: Any = None) -> None:
         super().__init__()
@@ -102,29 +107,15 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         families that draw h_0. `token_type_ids` [batch, pos] marks with 1 a prefix that attends both ways, in a
         model with `prefix_lm`. Errors: InputError; DepthError for a depth that the loop refuses.
         """
-        tokens, attention_mask = self.as_tokens(tokens, attention_mask)
-        n_iters = self.depth(n_iters)
-        if (initial_state is not None or seed is not None) and not self.cfg.loop.draws_state:
-            raise InputError(
-                f"initial_state, seed: {self.cfg.loop.family} draws no initial state; replace the whole State to restart from another."
-            )
-        expected = (*tokens.shape, self.cfg.d_model)
-        if initial_state is not None and initial_state.shape != expected:
-            raise InputError(
-                f"initial_state: shape {tuple(initial_state.shape)}; expected [batch, pos, d_model] = {expected}."
-            )
+        tokens, attention_mask, n_iters = self.checked(
+            tokens, attention_mask, n_iters, initial_state, seed
+        )
         with self.lock:
             self.check_asked(n_iters)
-            self.clock.n_iters, self.clock.iteration = n_iters, 0
             context = make_context(
                 self.cfg, tokens, attention_mask, past, self.dtype, n_iters, token_type_ids
             )
-            x = self.embed(tokens)
-            if self.pos_embed is not None:
-                x = x + self.pos_embed(context.positions)
-            state = State(tokens, attention_mask, n_iters, 0, x, x, context)
-            start = Start(x, initial_state, seed)
-            return self._advance(state, self.cfg.loop.begin(self, state, start), k=0)
+            return self.enter(tokens, attention_mask, n_iters, context, initial_state, seed)
 
     def step(self, state: State) -> State:
         """One iteration: State after k iterations -> State after k + 1. Errors: DepthError beyond the loop's last."""
@@ -148,15 +139,28 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         seed: int | None = None,
         token_type_ids: Tensor | None = None,
         loss_per_token: bool = False,
+        halting: HaltingPolicy | str | None = None,
+        kv: str = "reuse",
     ) -> Any:
-        """begin, `n_iters` steps, readout of tokens [batch, pos] or text.
+        """begin, `n_iters` steps, readout of tokens [batch, pos] or text; with `halting` at most that many, per token.
 
-        Returns logits [batch, pos, d_vocab]; with `return_type="loss"` the mean next-token NLL in nats (or
+        Halted tokens are computed no further and serve keys and values as `kv` says (`halting.run.halted`, which also
+        gives the exits); no gradient passes. Returns logits [batch, pos, d_vocab]; with `return_type="loss"` the mean next-token NLL in nats (or
         [batch, pos - 1] with `loss_per_token`); with "both" the pair; with None nothing.
         """
         if return_type not in RETURN_TYPES:
             raise InputError(f"return_type={return_type!r}: expected one of {RETURN_TYPES}.")
         with self.lock:
+            if halting is not None:
+                tokens, mask = self.as_tokens(input, attention_mask)
+                run = halted(
+                    *(self, tokens, n_iters, halting, kv),
+                    attention_mask=mask,
+                    initial_state=initial_state,
+                    seed=seed,
+                    token_type_ids=token_type_ids,
+                )
+                return _returned(return_type, run.logits, tokens, mask, loss_per_token)
             state = self.begin(
                 input,
                 n_iters,
@@ -170,18 +174,59 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             if return_type is None:
                 return None
             logits = self._readout(state)[0]
-        if return_type == "logits":
-            return logits
-        loss = next_token_nll(logits, state.tokens, state.attention_mask, loss_per_token)
-        return loss if return_type == "loss" else (logits, loss)
+        return _returned(return_type, logits, state.tokens, state.attention_mask, loss_per_token)
 
     # -- the stages they are made of ---------------------------------------------------------------------
 
-    def _step(self, state: State) -> State:
-        self.clock.iteration = state.k
+    def checked(
+        self,
+        tokens: Any,
+        attention_mask: Tensor | None,
+        n_iters: int | None,
+        initial_state: Tensor | None = None,
+        seed: int | None = None,
+    ) -> tuple[Tensor, Tensor | None, int]:
+        """Token ids [batch, pos], their mask, and the depth, of what a run was asked for. Errors: InputError, DepthError."""
+        tokens, attention_mask = self.as_tokens(tokens, attention_mask)
+        n_iters = self.depth(n_iters)
+        if (initial_state is not None or seed is not None) and not self.cfg.loop.draws_state:
+            raise InputError(
+                f"initial_state, seed: {self.cfg.loop.family} draws no initial state; replace the whole State to restart from another."
+            )
+        expected = (*tokens.shape, self.cfg.d_model)
+        if initial_state is not None and initial_state.shape != expected:
+            raise InputError(
+                f"initial_state: shape {tuple(initial_state.shape)}; expected [batch, pos, d_model] = {expected}."
+            )
+        return tokens, attention_mask, n_iters
+
+    def enter(
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None,
+        n_iters: int,
+        context: Context,
+        initial_state: Tensor | None = None,
+        seed: int | None = None,
+    ) -> State:
+        """What `begin` does with checked tokens [batch, pos] and their context."""
+        self.clock.n_iters, self.clock.iteration = n_iters, 0
+        x = self.embed(tokens)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(context.positions)
+        state = State(tokens, attention_mask, n_iters, 0, x, x, context)
+        start = Start(x, initial_state, seed)
+        return self._advance(state, self.cfg.loop.begin(self, state, start), k=0)
+
+    def _step(self, state: State, moving: Tensor | None = None) -> State:
+        """One iteration; tokens that are not `moving` [batch, pos] are computed, and stay as they are."""
+        self.clock.n_iters, self.clock.iteration = state.n_iters, state.k
         self.cfg.loop.check_depth(state.k + 1)
         state = state.replace(context=state.context.private())
-        after = self._advance(state, self.cfg.loop.step(self, state), k=state.k + 1)
+        to = self.cfg.loop.step(self, state)
+        if moving is not None:
+            to = to.where(moving, state)
+        after = self._advance(state, to, k=state.k + 1)
         if not self.training:
             warn_of_overflow(self.cfg.loop.family, self.cfg.loop.growth(self.cfg), state.h, after)
         return after
@@ -291,3 +336,14 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             self.tokenizer,
         )
         return fresh.to(device=self.device, dtype=self.dtype).eval()
+
+
+def _returned(
+    return_type: str | None, logits: Tensor, tokens: Tensor, mask: Tensor | None, per_token: bool
+) -> Any:
+    if return_type is None:
+        return None
+    if return_type == "logits":
+        return logits
+    loss = next_token_nll(logits, tokens, mask, per_token)
+    return loss if return_type == "loss" else (logits, loss)

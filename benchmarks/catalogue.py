@@ -18,6 +18,7 @@ from benchmarks import (
     diagnose,
     dynamics,
     fixed_points,
+    halting,
     inference,
     interventions,
     memory,
@@ -120,7 +121,40 @@ _INTERVENTIONS = tuple(
     )
     for prefix, device in (("", "cpu"), ("gpu_", "cuda"))
 )
-BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_INTERVENTIONS, *_PRETRAINED)}
+_HALTING = (
+    Benchmark("halting_half", 0.62, "lower", TIME, halting.half_halted, halting.DEEP),
+    Benchmark("halting_at_one", 1.10, "lower", TIME, halting.all_halted_at_one, halting.DEEP),
+    Benchmark("halting_never", 1.05, "lower", TIME, halting.none_halted, halting.DEEP),
+    Benchmark("halting_direction", 1.00, "lower", TIME, halting.direction_rule, halting.DEEP),
+    Benchmark(
+        "decoding_quarter_depth",
+        2.5,
+        "higher",
+        SPEED,
+        halting.decoding_at_a_quarter,
+        halting.DECODED,
+    ),
+    Benchmark(
+        "decoding_vs_transformers",
+        1.0,
+        "higher",
+        SPEED,
+        halting.decoding_vs_transformers,
+        halting.DECODED,
+    ),
+)
+BENCHMARKS = {
+    b.name: b
+    for b in (
+        *_CPU,
+        *_GPU,
+        *_LOOPS,
+        *_DYNAMICS,
+        *_INTERVENTIONS,
+        *_HALTING,
+        *_PRETRAINED,
+    )
+}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:

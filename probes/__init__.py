@@ -16,6 +16,7 @@ from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
+from probes.halting_kv import KVSharing, kv_sharing
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
 from probes.interventions.ablation import Ablation, ablation
@@ -50,6 +51,7 @@ __all__ = [
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
+    "KVSharing",
     "Lens",
     "LinearProbes",
     "LogitAttribution",
@@ -80,6 +82,7 @@ __all__ = [
     "fixed_point",
     "frozen_patterns",
     "halting",
+    "kv_sharing",
     "lens",
     "linear",
     "logit_attribution",

@@ -17,6 +17,7 @@ from abbie_lens.model import HookedLoopedTransformer
 class BridgedSites(HookedLoopedTransformer):
     """What addresses a hook point of a bridge; LoopedBridge makes the parts that it names."""
 
+    packs = False
     bridge: Any
     window: Any
     conductor: Any

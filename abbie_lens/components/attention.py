@@ -12,6 +12,7 @@ from abbie_lens.components.value_embed import ValueEmbedding
 from abbie_lens.config import LoopedConfig
 from abbie_lens.context import Context, Slot
 from abbie_lens.hooks.points import Site
+from abbie_lens.rows import Rows
 
 
 class Attention(nn.Module):
@@ -46,6 +47,7 @@ class Attention(nn.Module):
         if cfg.positional_embedding_type == "rotary":
             self.hook_rot_q, self.hook_rot_k = Site(), Site()
         self.hook_attn_scores, self.hook_pattern, self.hook_z = Site(), Site(), Site()
+        self.hook_attn_scores.packs = self.hook_pattern.packs = False
 
     def forward(
         self, x: Tensor, context: Context, slot: Slot, query_input: Tensor | None = None
@@ -70,34 +72,44 @@ class Attention(nn.Module):
             q, k = self.hook_rot_q(q), self.hook_rot_k(k)
         if context.reuse is not None:
             k, v = context.reuse(slot, k, v)
-        if context.kv is not None:
+        if context.store is not None:
+            k, v = context.store(slot, k, v, context.rows)
+        elif context.kv is not None:
             if slot in context.kv:
                 k, v = (
                     torch.cat(pair, dim=1) for pair in zip(context.kv[slot], (k, v), strict=True)
                 )
             context.kv[slot] = (k, v)
+        rows = context.rows
+        if rows is not None:
+            q = rows.side_by_side(q)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         if self.hook_attn_scores.active or self.hook_pattern.active:
-            z = self._explicit(q, k, v, context.mask)
+            z = self._explicit(q, k, v, context.mask, rows)
         else:
             z = F.scaled_dot_product_attention(
                 q,
                 k,
                 v,
-                attn_mask=context.mask,
-                is_causal=context.mask is None,
+                attn_mask=context.mask if context.bias is None else context.bias,
+                is_causal=context.mask is None and q.shape[-2] > 1,
                 enable_gqa=self.n_kv != self.n_heads,
             )
-        z = self.hook_z(z.transpose(1, 2)).flatten(2)
+        z = z.transpose(1, 2)
+        z = self.hook_z(z if rows is None else rows.in_line(z)).flatten(2)
         if self.gate_proj is not None:
             z = z * self.hook_z_gate(self.gate_proj(x).sigmoid())
         return self.o_proj(z)
 
-    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def _explicit(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rows: Rows | None = None
+    ) -> Tensor:
         if self.n_kv != self.n_heads:
             k, v = (t.repeat_interleave(self.n_heads // self.n_kv, dim=1) for t in (k, v))
         if mask is None:
-            mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+            n_queries, n_keys = q.shape[-2], k.shape[-2]
+            mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device)
+            mask = mask.tril(n_keys - n_queries)
         # One product that starts from the bias saves two passes over [head, query, key].
         bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
         heads, keys = q.shape[:2], k.shape[-2]
@@ -105,8 +117,9 @@ class Attention(nn.Module):
             bias = bias.expand(*heads, -1, -1).flatten(0, 1)
         q, k = q.flatten(0, 1), k.flatten(0, 1)
         scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=self.d_head**-0.5)
-        scores = self.hook_attn_scores(scores.view(*heads, -1, keys))
-        return self.hook_pattern(scores.softmax(-1, dtype=torch.float32).to(v.dtype)) @ v
+        scores = _at_all_queries(self.hook_attn_scores, scores.view(*heads, -1, keys), rows)
+        pattern = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
+        return _at_all_queries(self.hook_pattern, pattern, rows) @ v
 
     @property
     def W_Q(self) -> Tensor:
@@ -133,3 +146,11 @@ class Attention(nn.Module):
         """[d_model] output bias; zeros where the model has none."""
         weight = self.o_proj.weight
         return weight.new_zeros(weight.shape[0]) if self.o_proj.bias is None else self.o_proj.bias
+
+
+def _at_all_queries(site: Site, x: Tensor, rows: Rows | None) -> Tensor:
+    """`site` of x [batch, head, query, key]; with `rows`, whose queries alone are there, it sees NaN at the others."""
+    if rows is None or not site.active:
+        return site(x)
+    seen = rows.spread(rows.in_line(x.transpose(1, 2))).transpose(1, 2)
+    return rows.side_by_side(rows.take(site(seen).transpose(1, 2))).transpose(1, 2)

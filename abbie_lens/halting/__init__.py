@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from abbie_lens.errors import InputError, nearest
+from abbie_lens.halting.combine import AllOf, AnyOf
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation, fires_at
 from abbie_lens.halting.rules import (
+    ACT,
     OF_GATES,
     RULES,
     ArgmaxStable,
@@ -17,9 +19,11 @@ from abbie_lens.halting.rules import (
     FixedPointResidual,
     KLDivergence,
     LearnedGate,
+    MinPKL,
     RawDistance,
     ReadoutDistance,
     RelativeDistance,
+    SecondOrder,
 )
 
 
@@ -44,8 +48,11 @@ def _is_gated(model: Any) -> bool:
 
 
 __all__ = [
+    "ACT",
     "OF_GATES",
     "RULES",
+    "AllOf",
+    "AnyOf",
     "ArgmaxStable",
     "Cosine",
     "Decision",
@@ -56,10 +63,12 @@ __all__ = [
     "HaltingPolicy",
     "KLDivergence",
     "LearnedGate",
+    "MinPKL",
     "Observation",
     "RawDistance",
     "ReadoutDistance",
     "RelativeDistance",
+    "SecondOrder",
     "fires_at",
     "policy",
     "rules_for",

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import LensHandle
 
-from abbie_lens.errors import SiteError
+from abbie_lens.errors import InputError, SiteError
 from abbie_lens.hooks.address import Address, parse
 from abbie_lens.hooks.cache import IterationCache
 from abbie_lens.hooks.capture import Capture, NamesFilter, Storage, wanted_sites
@@ -196,11 +196,15 @@ class AddressedRootModule(HookedRootModule):
         )
         hooks = [(name, capture.forward_hook) for name in keep]
         if incl_bwd:
+            if kwargs.get("halting") is not None:
+                raise InputError("incl_bwd=True: no gradient passes through a run with halting.")
             hooks += [(name, capture.gradient_hook) for name in keep]
         with self.hooks(hooks):
             output = self(tokens, n_iters=depth, attention_mask=mask, **kwargs)
             if incl_bwd:
                 output.backward()
+        if kwargs.get("halting") is not None:
+            capture.fill(lambda name: self.rows(name, depth), CONCEPT_SPACE)
         return output, capture.cache(lambda name: self.rows(name, depth), self, depth)
 
 

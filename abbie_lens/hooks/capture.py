@@ -100,6 +100,17 @@ class Capture:
             self.outside.add(f"{name}_grad")
         tensor.register_hook(lambda grad: grads.__setitem__(row, self.storage.keep(name, grad)))
 
+    def fill(self, n_rows: Callable[[str], int], staying: Sequence[str]) -> None:
+        """Rows of iterations that a run did not reach: NaN, or what sites `staying` held last."""
+        for name, rows in self.rows.items():
+            if not rows or name in self.outside:
+                continue
+            last = rows[max(rows)]
+            rest = last if name in staying else torch.full_like(last, float("nan"))
+            for row in range(max(rows) + 1, n_rows(name)):
+                if self.select(name, row):
+                    rows[row] = rest
+
     def _row(self, name: str, hook: Any) -> int:
         if getattr(hook, "looped", None) is None:  # not ours: there is nothing but the count
             row = self.fired.get(name, 0)

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint, LensHandle
 
+from abbie_lens.rows import Rows
+
 
 @dataclass
 class Clock:
@@ -18,6 +20,8 @@ class Clock:
     """Iteration now running, None outside the loop."""
     n_iters: int | None = None
     """Planned depth of the run."""
+    rows: Rows | None = None
+    """Tokens that are computed at this moment, where streams are packed."""
 
 
 class Site(HookPoint):
@@ -32,13 +36,17 @@ class Site(HookPoint):
         self.clock: Clock | None = None
         self.looped = False
         """Whether this site fires once an iteration."""
+        self.packs = True
+        """Whether what passes is packed where streams are: one row for each token that is computed."""
+        self.last: Tensor | None = None
+        """[batch, pos, ...] what tokens that are not computed are seen with; NaN if None."""
 
     @classmethod
     def of(cls, point: HookPoint) -> Site:
         """`point` itself, made a site in place: components and aliases that hold it go on holding it."""
         if not isinstance(point, Site):
             point.__class__ = cls
-            point.__dict__ |= {"clock": None, "looped": False}
+            point.__dict__ |= {"clock": None, "looped": False, "packs": True, "last": None}
         assert isinstance(point, Site)
         return point
 
@@ -46,6 +54,11 @@ class Site(HookPoint):
     def iteration(self) -> int | None:
         """Iteration in which the site is firing; None outside the loop."""
         return self.clock.iteration if self.looped and self.clock is not None else None
+
+    @property
+    def computed(self) -> Tensor | None:
+        """[batch, pos] tokens that are computed in this firing; a hook sees NaN at the others. None: all are."""
+        return None if self.clock is None or self.clock.rows is None else self.clock.rows.computed
 
     @property
     def active(self) -> bool:
@@ -56,14 +69,26 @@ class Site(HookPoint):
 
 
 class OwnedHook:
-    """A user's hook function that runs in the thread that added it and nowhere else."""
+    """A user's hook function that runs in the thread that added it and nowhere else.
+
+    It sees all tokens: where streams are packed, those that are not computed are NaN.
+    """
 
     def __init__(self, fn: Any) -> None:
         self.fn = fn
         self.owner = threading.get_ident()
 
     def __call__(self, tensor: Tensor, hook: HookPoint) -> Any:
-        return self.fn(tensor, hook=hook) if self.owner == threading.get_ident() else None
+        if self.owner != threading.get_ident():
+            return None
+        clock = hook.clock if isinstance(hook, Site) and hook.packs else None
+        rows = None if clock is None else clock.rows
+        if rows is None or tensor.shape[:2] != (1, len(rows)):
+            return self.fn(tensor, hook=hook)
+        last = hook.last if isinstance(hook, Site) else None
+        seen = rows.spread(tensor) if last is None else rows.put(tensor, last)
+        result = self.fn(seen, hook=hook)
+        return None if result is None else rows.take(result)
 
 
 def _is_mine(handle: LensHandle) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from abbie_lens.errors import ConfigError, DepthError
 from abbie_lens.loops.shared.reads import Reads
+from abbie_lens.rows import where_tree
 from abbie_lens.settings import check_types
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class Advance:
     carry: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the family carries: injected input, memory slots, gates, caches."""
 
+    def where(self, moving: Tensor, state: State) -> Advance:
+        """This for tokens that are `moving` [batch, pos]; what `state` was for the others."""
+        z = self.h if self.z is None else self.z
+        h, z = (new.where(moving[..., None], old) for new, old in ((self.h, state.h), (z, state.z)))
+        return Advance(h, z, where_tree(moving, self.carry, state.carry))
+
 
 @dataclass(frozen=True)
 class LoopFamily:
@@ -63,6 +70,8 @@ class LoopFamily:
     """Whether h_0 is drawn at random, so that `initial_state=` and `seed=` mean something."""
     reinjects: ClassVar[bool] = False
     """Whether iterations after the first read the input again, so that a run restarted from another state keeps it."""
+    packs: ClassVar[bool] = True
+    """Whether tokens meet in attention alone, so that a step may be taken by some of them."""
     unrolls: ClassVar[bool] = True
     """Whether r iterations are a plain transformer of N_h + r N_b + N_t blocks, however they are joined."""
     counts: ClassVar[str] = "applications of the Body"

@@ -49,6 +49,7 @@ class MoR(LoopFamily):
 
     family: ClassVar[str] = "mor"
     unrolls: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     counts: ClassVar[str] = "recursions, applications of the Body to the tokens still in it"
 
     routing: str = "expert"

@@ -52,6 +52,7 @@ class Ponder2(LoopFamily):
     family: ClassVar[str] = "ponder-2"
     reinjects: ClassVar[bool] = True
     unrolls: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     counts: ClassVar[str] = "passes of the whole stack, the first over the tokens alone"
     recipe: ClassVar[Mapping[str, Any]] = {"depth": "uniform", "depth_spread": 1}
 

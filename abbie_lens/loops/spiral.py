@@ -57,6 +57,7 @@ class Spiral(LoopFamily):
     family: ClassVar[str] = "spiral"
     reinjects: ClassVar[bool] = True
     unrolls: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     counts: ClassVar[str] = "entries of the schedule, applications of the Body to chunks of tokens"
 
     schedule: tuple[int, ...] = (4, 2, 1)

@@ -88,7 +88,7 @@ def draw_sets(
     return _panels(
         lines,
         f"{labels.escape(sets[0].analysis)} by document set",
-        f"{labels.escape(result.model.name)} · {_NAMES[variant]} · r = {result.n_iters} · "
+        f"{labels.escape(result.model.name)} · {style.ROLES[_ROLES[variant]]} · r = {result.n_iters} · "
         + ", ".join(f"{labels.escape(n)} {s.n_tokens:,} tokens" for n, s in result.sets.items()),
         "Means over tokens. Band: 95 % interval by bootstrap over documents.",
         theme=theme,

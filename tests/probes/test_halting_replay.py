@@ -149,7 +149,8 @@ def test_sweep_goes_from_full_depth_to_the_first_iteration(replay):
         sweep = replay.sweep(rule)
         assert (np.diff(sweep.mean_steps) <= 0).all(), rule
         assert sweep.mean_steps[0] == R and sweep.agreement[0] == 1
-        assert sweep.mean_steps[-1] <= 1
+        first = 2 if rule == "second_order" else 1  # it compares two steps
+        assert sweep.mean_steps[-1] <= first
         at = replay.at(rule, sweep.thresholds[3])
         assert sweep.nll[3] == at.mean_nll_exit and sweep.random_nll[3] == at.random_nll
     assert sweep.fixed_agreement[-1] == 1

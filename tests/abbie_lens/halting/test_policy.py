@@ -60,7 +60,7 @@ def test_only_counts_and_gates_are_defined_before_the_first_iteration():
         0, torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.zeros(1, 1, 3), torch.zeros(1, 1)
     )
     undefined = {name for name, rule in RULES.items() if rule().init(observation).value.isnan()}
-    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable", "learned_gate"}
+    assert undefined == RULES.keys() - {"fixed_k", "argmax_stable", "learned_gate", "act"}
 
 
 def test_readout_distance_is_of_the_normed_state():
@@ -116,7 +116,7 @@ def test_a_gate_stops_a_token_where_its_cdf_crosses_the_threshold():
 def test_rules_of_gates_are_for_loops_with_gates():
     with_gate, without = make("ouro"), make("abbie-d")
     assert halting.rules_for(with_gate) == list(RULES)
-    assert set(RULES) - set(halting.rules_for(with_gate, without)) == {"learned_gate"}
+    assert set(RULES) - set(halting.rules_for(with_gate, without)) == {"learned_gate", "act"}
     assert halting.rules_for(object()) == halting.rules_for(without)
 
 
@@ -195,3 +195,81 @@ def test_bad_settings_are_named():
         halting.policy("kl", min_iters=-1)
     with pytest.raises(InputError, match="max_iters"):
         halting.policy("kl", min_iters=3, max_iters=2)
+
+
+def test_second_order_is_how_much_the_last_step_differs_from_the_one_before():
+    """Along a line at constant speed it is 0, turning by a right angle √2 / 2, turning back 1."""
+    ways = {
+        "straight": ([0.0, 0.0], [1.0, 0.0], [2.0, 0.0], 0.0),
+        "right angle": ([0.0, 0.0], [1.0, 0.0], [1.0, 1.0], math.sqrt(2) / 2),
+        "back": ([0.0, 0.0], [1.0, 0.0], [0.0, 0.0], 1.0),
+    }
+    for *vectors, expected in ways.values():
+        values, _ = run(halting.policy("second_order"), z_of(*vectors))
+        assert math.isnan(values[1]) and values[2] == pytest.approx(expected)
+
+
+def test_min_p_kl_does_not_see_improbable_tokens():
+    """What changes below m max p changes nothing; at m = 0 it is KL itself."""
+    seen = logits_of([0.9, 0.06, 0.04], [0.9, 0.02, 0.08])
+    assert run(halting.policy("min_p_kl"), seen)[0][1] == pytest.approx(0, abs=1e-7)
+    whole = run(halting.policy("min_p_kl", min_p=0.0), seen)[0][1]
+    assert whole == pytest.approx(run(halting.policy("kl"), seen)[0][1], rel=1e-5) and whole > 0.01
+    q = [0.9, 1 / 3, 1 / 3]  # the improbable two at 1/V, of weight 1 with the other
+    changed = run(halting.policy("min_p_kl"), logits_of([0.9, 0.06, 0.04], [0.2, 0.6, 0.2]))[0][1]
+    p = [x / sum(q) for x in q]
+    expected = sum(a * math.log(a / b) for a, b in zip(p, [0.2, 0.6, 0.2], strict=True))
+    assert changed == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(InputError, match="min_p=2"):
+        halting.policy("min_p_kl", min_p=2)
+
+
+def test_act_sums_what_the_gate_says_of_tokens_still_in():
+    hazards = [0.3, 0.5, 0.4]
+    cdf = [0.0, 0.3, 0.65, 0.79]
+    seen = [
+        Observation(k, torch.zeros(1, 1, 2), exit_cdf=torch.tensor([[f]], dtype=torch.float64))
+        for k, f in enumerate(cdf)
+    ]
+    values, halted = run(halting.policy("act", threshold=0.75), seen)
+    assert values == pytest.approx([0, *(sum(hazards[: k + 1]) for k in range(3))])
+    assert halted == [False, False, True, True]
+
+
+def test_check_every_compares_with_the_last_look():
+    """z moves by 1 each iteration, so by 2 from look to look; the rest is not measured."""
+    steps = z_of(*([float(k), 0.0] for k in range(5)))
+    values, halted = run(halting.policy("raw_distance", threshold=2.5, check_every=2), steps)
+    assert [v for v in values if not math.isnan(v)] == [2.0, 2.0]
+    assert halted == [False, False, True, True, True]
+    stable = halting.policy("argmax_stable", threshold=2, check_every=2)
+    assert run(stable, logits_of(*[[0.9, 0.1]] * 5))[1] == [False] * 4 + [True]
+
+
+def test_any_and_all_of_several_rules():
+    steps = z_of([0.0, 1.0], [4.0, 1.0], [4.0, 1.5], [4.0, 1.5])
+    raw = halting.policy("raw_distance", threshold=1.0)
+    late = halting.policy("fixed_k", threshold=3)
+    either, both = halting.AnyOf(policies=(raw, late)), halting.AllOf(policies=(raw, late))
+    assert run(either, steps) == ([0, 0, 1, 2], [False, False, True, True])
+    assert run(both, steps) == ([0, 0, 1, 2], [False, False, False, True])
+    told = json.loads(json.dumps(both.describe()))
+    assert [p["name"] for p in told["policies"]] == ["raw_distance", "fixed_k"]
+    assert halting.AnyOf(policies=(raw, halting.policy("kl"))).needs == {"logits"}
+    with pytest.raises(InputError, match="policies="):
+        halting.AnyOf()
+
+
+def test_a_decision_can_be_taken_apart_by_tokens():
+    """Rows one by one are what all of them are together, whatever a rule remembers."""
+    z = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(1))
+    seen = [Observation(k, z[k], z[k], logits[k], torch.full((4,), k / 5)) for k in range(5)]
+    index = torch.tensor([3, 1])
+    for name in RULES:
+        policy = halting.policy(name)
+        whole, some = policy.init(seen[0]), policy.init(seen[0]).take(index)
+        for observation in seen[1:]:
+            whole = policy.check(whole, observation)
+            some = policy.check(some, observation.take(index))
+            torch.testing.assert_close(some.value, whole.value[index], equal_nan=True)

@@ -1,7 +1,7 @@
-"""The rules of the literature. z = read-out state, N = final norm, p = softmax(readout), F = the loop's own gate.
+"""Rules on states: how far the read-out state z still moves. N = final norm.
 
-Default thresholds of `entropy_difference`, `relative_distance`, `kl`, `argmax_stable` and `cosine` are
-those of Huginn (arXiv 2502.05171); `direction_distance` is the same angle as `cosine`.
+Default thresholds of `relative_distance` and `cosine` are those of Huginn (arXiv 2502.05171);
+`direction_distance` is the same angle as `cosine`.
 """
 
 from __future__ import annotations
@@ -12,40 +12,13 @@ import torch
 from torch import Tensor
 
 from abbie_lens.errors import InputError
-from abbie_lens.halting.measures import kl_divergence, norm, unit, wide
+from abbie_lens.halting.measures import norm, unit, wide
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation, undefined
+from abbie_lens.halting.rules.successive import SuccessiveRule
 
-LOGITS, NORMED, GATE = frozenset({"logits"}), frozenset({"normed"}), frozenset({"exit_cdf"})
+NORMED = frozenset({"normed"})
 EPSILON = 1e-8
 """Keeps the residual of a state that is 0 from being undefined."""
-
-
-class SuccessiveRule(HaltingPolicy):
-    """A rule that compares an iteration with the one before it; undefined at k = 0."""
-
-    def measure(self, current: Observation, previous: Decision | None) -> Tensor:
-        if previous is None:
-            return undefined(current.z)
-        return wide(self.compare(previous.observation, current))
-
-    def compare(self, previous: Observation, current: Observation) -> Tensor:
-        """[batch, pos] how far `current` is from `previous`."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class EntropyDifference(SuccessiveRule):
-    """Stop when the entropy of the prediction no longer changes."""
-
-    name = "entropy_difference"
-    title = "Entropy difference"
-    formula = "|H(p_k) − H(p_{k−1})| < τ"
-    unit = "nats"
-    needs = LOGITS
-    threshold: float = 1e-3
-
-    def compare(self, previous: Observation, current: Observation) -> Tensor:
-        return (current.entropy - previous.entropy).abs()
 
 
 @dataclass(frozen=True)
@@ -108,21 +81,6 @@ class ReadoutDistance(SuccessiveRule):
 
 
 @dataclass(frozen=True)
-class KLDivergence(SuccessiveRule):
-    """Stop when one more iteration hardly changes the predicted distribution."""
-
-    name = "kl"
-    title = "KL divergence"
-    formula = "KL(p_{k−1} ‖ p_k) < τ"
-    unit = "nats"
-    needs = LOGITS
-    threshold: float = 1e-3
-
-    def compare(self, previous: Observation, current: Observation) -> Tensor:
-        return kl_divergence(previous.log_probs, current.log_probs)
-
-
-@dataclass(frozen=True)
 class Cosine(SuccessiveRule):
     """Stop when successive read-outs point the same way."""
 
@@ -153,24 +111,27 @@ class FixedPointResidual(SuccessiveRule):
 
 
 @dataclass(frozen=True)
-class ArgmaxStable(HaltingPolicy):
-    """Stop when the top token has stayed the same τ times in a row."""
+class SecondOrder(HaltingPolicy):
+    """Stop when the read-out no longer changes course: its last two steps are alike. Undefined before k = 2."""
 
-    name = "argmax_stable"
-    title = "Argmax stable"
-    formula = "iterations in a row with argmax p_k = argmax p_{k−1} ≥ τ"
-    unit = "iterations"
-    stops = "at_least"
-    needs = LOGITS
-    threshold: float = 5
+    name = "second_order"
+    title = "Second-order difference"
+    formula = "‖δ_k − δ_{k−1}‖ / (‖δ_k‖ + ‖δ_{k−1}‖) < τ,  δ_k = z_k − z_{k−1}"
+    unit = "ratio"
+    threshold: float = 0.5
 
     def measure(self, current: Observation, previous: Decision | None) -> Tensor:
-        if previous is None:
-            run = torch.zeros_like(undefined(current.z))
-        else:
-            same = current.argmax == previous.observation.argmax
-            run = torch.where(same, previous.value.nan_to_num(0.0) + 1, 0.0)
-        return run.masked_fill(current.argmax < 0, float("nan"))
+        if previous is None or "step" not in previous.memory:
+            return undefined(current.z)
+        before, now = previous.memory["step"], self._step(current, previous)
+        return norm(now - before) / (norm(now) + norm(before))
+
+    def remember(self, current: Observation, previous: Decision | None) -> dict[str, Tensor]:
+        """δ_k [..., d_model], from k = 1 on."""
+        return {} if previous is None else {"step": self._step(current, previous)}
+
+    def _step(self, current: Observation, previous: Decision) -> Tensor:
+        return wide(current.z) - wide(previous.observation.z)
 
 
 @dataclass(frozen=True)
@@ -187,46 +148,3 @@ class FixedK(HaltingPolicy):
 
     def measure(self, current: Observation, previous: Decision | None) -> Tensor:
         return torch.full_like(undefined(current.z), float(current.k))
-
-
-@dataclass(frozen=True)
-class LearnedGate(HaltingPolicy):
-    """Stop when the loop's own gate has probably stopped: Ouro's exit at quantile q, PonderNet's at 1 − ε.
-
-    Source: arXiv 2510.25741.
-    """
-
-    name = "learned_gate"
-    title = "Learned gate"
-    formula = "F_k ≥ τ,  F_k = Σ_{j≤k} p_j,  p = the gate's exit distribution"
-    unit = "probability"
-    stops = "at_least"
-    needs = GATE
-    threshold: float = 0.5
-    min_iters: int = 0
-
-    def measure(self, current: Observation, previous: Decision | None) -> Tensor:
-        if current.exit_cdf is None:
-            raise InputError("Observation.exit_cdf is None: learned_gate needs the loop's F_k.")
-        return wide(current.exit_cdf)
-
-
-RULES: dict[str, type[HaltingPolicy]] = {
-    rule.name: rule
-    for rule in (
-        EntropyDifference,
-        RawDistance,
-        RelativeDistance,
-        DirectionDistance,
-        ReadoutDistance,
-        KLDivergence,
-        ArgmaxStable,
-        Cosine,
-        FixedPointResidual,
-        FixedK,
-        LearnedGate,
-    )
-}
-"""Every rule of this module by name."""
-OF_GATES = frozenset(name for name, rule in RULES.items() if "exit_cdf" in rule.needs)
-"""Names of the rules that say something only of a loop with a learned gate."""
