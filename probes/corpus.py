@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from abbie_lens.errors import InputError
-from probes.text_labels import UNDEFINED, Label
+from probes.labels.label import UNDEFINED, Label
 
 LEAST_DOCUMENTS = 4
 TEST_SHARE = 0.3

@@ -16,9 +16,10 @@ import numpy as np
 from abbie_lens.errors import InputError
 from probes import corpus, features
 from probes.classifier import SCORES, Fit, Task
+from probes.labels.label import Label
+from probes.labels.text import get_label
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.text_labels import Label, get_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,7 @@ def linear(
     """Fit a logistic regression at every site and iteration, and every baseline beside it.
 
     texts: documents, or one text cut at form feeds or blank lines; the bundled sample if None.
-    label: name in `probes.text_labels.LABELS`, or a Label. sites: bare hook names.
+    label: name in `probes.labels.LABELS`, or a Label. sites: bare hook names.
     progress: called as (done, total); returning False cancels.
     Errors: InputError (unknown label, fewer than 4 documents, too few classes, site without a vector per
     token), SiteError (unknown site), Cancelled. Source: Alain & Bengio 2016; baselines after Hewitt &

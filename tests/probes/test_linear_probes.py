@@ -10,7 +10,8 @@ from abbie_lens import zoo
 from abbie_lens.errors import InputError, SiteError
 from probes import corpus
 from probes.classifier import MAX_FIT_ITERATIONS, Task
-from probes.text_labels import LABELS, Label, get_label
+from probes.labels.label import Label
+from probes.labels.text import LABELS, get_label
 
 WORDS = ["the", "cat", "sat", "on", "mat,", "and", "rat", "ran;", "then", "ran."]
 

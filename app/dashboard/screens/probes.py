@@ -5,7 +5,7 @@ import streamlit as st
 from app.view import figures, fitting, page
 from app.view.source import LiveSource
 from probes import LinearProbes
-from probes.text_labels import LABELS
+from probes.labels.text import LABELS
 
 SITES = ["loop.hook_state", "loop.hook_readout", "body.0.hook_resid_post", "body.0.hook_attn_out"]
 
