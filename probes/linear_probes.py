@@ -16,8 +16,7 @@ import numpy as np
 from abbie_lens.errors import InputError
 from probes import corpus, features
 from probes.classifier import SCORES, Fit, Task
-from probes.labels.label import Label
-from probes.labels.text import get_label
+from probes.labels import Counted, Labelling, find_label
 from probes.progress import Callback, Progress
 from probes.result import Result
 
@@ -103,7 +102,7 @@ def linear(
     model: Any,
     texts: str | Sequence[str] | None = None,
     *,
-    label: str | Label = "next_word_start",
+    label: str | Labelling | Counted = "next_word_start",
     sites: Sequence[str] = ("loop.hook_state",),
     n_iters: int = 8,
     seed: int = 0,
@@ -112,21 +111,19 @@ def linear(
 ) -> LinearProbes:
     """Fit a logistic regression at every site and iteration, and every baseline beside it.
 
-    texts: documents, or one text cut at form feeds or blank lines; the bundled sample if None.
-    label: name in `probes.labels.LABELS`, or a Label. sites: bare hook names.
+    texts: documents, or one text cut at form feeds or blank lines; if None the label's own, or the bundled sample.
+    label: name in `probes.labels.LABELS` or `COUNTED`, or any label of `probes.labels`. sites: bare hook names.
     progress: called as (done, total); returning False cancels.
     Errors: InputError (unknown label, fewer than 4 documents, too few classes, site without a vector per
     token), SiteError (unknown site), Cancelled. Source: Alain & Bengio 2016; baselines after Hewitt &
     Liang 2019.
     """
-    wanted, names = get_label(label), _sites(model, sites)
+    names = _sites(model, sites)
     if isinstance(n_iters, bool) or not isinstance(n_iters, int) or n_iters < 1:
         raise InputError(f"n_iters={n_iters!r}: expected an integer >= 1.")
-    if texts is None:
-        from abbie_lens import zoo
-
-        texts = zoo.sample_text()
-    documents = corpus.split_documents(texts)
+    asked = find_label(label)
+    documents = corpus.documents_for(asked, texts)
+    wanted = corpus.settled(model, documents, asked, max_tokens, seed)
     found = corpus.windows(model, documents, wanted, max_tokens, seed)
     usable = corpus.usable_classes(found, wanted)
     task, chosen = _task(found, usable, seed)

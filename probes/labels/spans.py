@@ -17,7 +17,7 @@ PIECES = ("last", "first", "all")
 class SpanLabel:
     """A label of stretches of characters (words, phrases, answers), over whichever tokens a model cuts the text into.
 
-    Errors: InputError for a stretch outside its document or without a visible character, lengths that differ, a class
+    Errors: InputError for a blank document, a stretch outside its document or without a visible character, lengths that differ, a class
     number without a class, an unknown `piece`.
     """
 
@@ -42,6 +42,9 @@ class SpanLabel:
                 f"label={self.name!r}: {len(self.documents)} documents, {len(self.spans)} lists of spans and"
                 f" {len(self.values)} of values; expected one of each a document."
             )
+        blank = [i for i, text in enumerate(self.documents) if not text.strip()]
+        if blank:
+            raise InputError(f"label={self.name!r}: document {blank[0]} is blank; leave it out.")
         object.__setattr__(self, "spans", tuple(map(self._trimmed, range(len(self.documents)))))
         object.__setattr__(self, "values", tuple(map(self._checked, range(len(self.documents)))))
 

@@ -135,3 +135,5 @@ def test_unknown_pieces_and_lists_of_other_lengths_are_refused():
         label("the", [(0, 3)], [0], piece="middle")
     with pytest.raises(InputError, match="1 documents, 0 lists of spans"):
         SpanLabel("it", "it", (), ("a",), (), ())
+    with pytest.raises(InputError, match="document 0 is blank"):
+        label(" ", [(0, 1)], [0])
