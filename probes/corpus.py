@@ -104,6 +104,19 @@ def settled(
     return label.count(model.to_str_tokens(torch.as_tensor(ids)) for _, ids, _ in read)
 
 
+def beginnings(
+    model: Any, documents: Sequence[str], max_tokens: int, seed: int
+) -> list[tuple[int, str]]:
+    """What `windows` reads, as text: number of a document, and its beginning."""
+    found, n_tokens = [], 0
+    for number, ids, spans in _read(model, documents, max_tokens, seed):
+        if n_tokens >= max_tokens and len(found) >= LEAST_DOCUMENTS:
+            break
+        found.append((number, documents[number][: int(spans[-1, 1])]))
+        n_tokens += len(ids)
+    return found
+
+
 def _read(
     model: Any, documents: Sequence[str], max_tokens: int, seed: int
 ) -> Iterator[tuple[int, list[int], np.ndarray]]:

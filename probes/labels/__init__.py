@@ -6,6 +6,7 @@ table.py     a table of your own                   tasks.py     from the tasks o
 spans.py     labels of stretches of a text, and which tokens get them
 """
 
+from probes.labels.collected import label_index
 from probes.labels.conllu import Treebank, parse_conllu, read_conllu
 from probes.labels.counted import COUNTED, Counted
 from probes.labels.label import UNDEFINED, Label, Labelling
@@ -32,6 +33,7 @@ __all__ = [
     "Treebank",
     "find_label",
     "get_label",
+    "label_index",
     "parse_conllu",
     "read_conllu",
     "read_table",

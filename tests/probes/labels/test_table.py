@@ -74,7 +74,7 @@ def test_what_is_wrong_is_named_with_its_row(changed, asked, said):
 
 
 def test_files_that_are_no_tables(tmp_path):
-    with pytest.raises(InputError, match="table='a.txt': expected a name"):
+    with pytest.raises(InputError, match=r"table='a\.txt': expected a name"):
         read_table("a.txt")
     with pytest.raises(InputError, match="can't be read"):
         read_table("a.csv", b"")
