@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,11 @@ from probes.progress import Progress
 BATCH = 8
 Features = dict[str, list[np.ndarray]]
 """Site -> one [token, width] float32 array per iteration; a single one for a site outside the loop."""
+
+Reader = Callable[
+    [Any, Sequence[Window], Sequence[np.ndarray], Sequence[str], int, Progress], Features
+]
+"""What gives the features of a model, as `collect` does."""
 
 
 def batches(found: Sequence[Window]) -> Iterator[list[int]]:

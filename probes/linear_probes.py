@@ -125,6 +125,27 @@ def linear(
     documents = corpus.documents_for(asked, texts)
     wanted = corpus.settled(model, documents, asked, max_tokens, seed)
     found = corpus.windows(model, documents, wanted, max_tokens, seed)
+    return probe_windows(
+        model, wanted, found, sites=names, n_iters=n_iters, seed=seed, progress=progress
+    )
+
+
+def probe_windows(
+    model: Any,
+    label: Labelling,
+    found: Sequence[corpus.Window],
+    *,
+    sites: Sequence[str],
+    n_iters: int,
+    seed: int = 0,
+    read: features.Reader = features.collect,
+    progress: Callback | None = None,
+) -> LinearProbes:
+    """`linear` of windows that are labelled already; `read` gives the states of the model and of fresh weights.
+
+    Errors: as `linear`.
+    """
+    wanted, names = label, _sites(model, sites)
     usable = corpus.usable_classes(found, wanted)
     task, chosen = _task(found, usable, seed)
     rows = np.array([model.rows(site, n_iters) for site in names])
@@ -135,14 +156,12 @@ def linear(
     def fit_all(collected: features.Features, shuffle: bool = False) -> list[list[Fit]]:
         return [[_counted(task, x, steps, shuffle) for x in collected[site]] for site in names]
 
-    own = features.collect(
-        model, found, chosen, [*dict.fromkeys([*names, EMBEDDING, STATE])], n_iters, steps
-    )
+    own = read(model, found, chosen, [*dict.fromkeys([*names, EMBEDDING, STATE])], n_iters, steps)
     embedding = _counted(task, own[EMBEDDING][0], steps)
     head_output = _counted(task, own[STATE][0], steps)
     trained, shuffled = fit_all(own), fit_all(own, shuffle=True)
     del own
-    blank = features.collect(model.randomized(seed), found, chosen, names, n_iters, steps)
+    blank = read(model.randomized(seed), found, chosen, names, n_iters, steps)
     untrained = fit_all(blank)
     return LinearProbes(
         model=model.info(),

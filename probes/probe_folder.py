@@ -2,6 +2,7 @@
 
     texts.jsonl     the documents that are read      manifest.json   what was asked; complete once all is there
     states/         a collection (abbie_lens.collecting)             untrained/      the same of fresh weights
+    table.parquet, figure.html, result/              what came of it; result/ is a bundle
 
 What takes long is collecting, and that goes on where a killed run stopped.
 """
@@ -11,19 +12,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from abbie_lens.collecting import CollectConfig, Collection, CollectProgress, collect, manifest
 from abbie_lens.errors import InputError
-from probes import corpus
+from probes import bundle, corpus, features
 from probes.control import fresh_weights
-from probes.labels import Counted, Labelling
+from probes.labels import Counted, Labelling, label_index
+from probes.linear_probes import EMBEDDING, STATE, LinearProbes, probe_windows
+from probes.progress import Callback, Progress
 
 TEXTS, STATES, UNTRAINED = "texts.jsonl", "states", "untrained"
-EMBEDDING, STATE = "embed.hook_out", "loop.hook_state"
+TABLE, FIGURE, RESULT = "table.parquet", "figure.html", "result"
+OnCollect = Callable[[str, CollectProgress], object]
+"""Called with which states are collected, and how far they are."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,10 @@ class ProbeConfig:
     """Folder of the run."""
     sites: tuple[str, ...] = (STATE,)
     """Bare hook names."""
-    n_iters: int | None = None
-    """Depth of the run; None: the trained one."""
+    n_iters: int = 8
+    """Depth of the run."""
     max_tokens: int = 10_000
-    """Tokens to read, a seeded choice of beginnings of documents."""
+    """Tokens to read: a seeded choice of the beginnings of documents."""
     window: int | None = None
     """Tokens that the model reads at once; None: its context, at most 512."""
     batch_size: int = 8
@@ -51,62 +58,125 @@ class ProbeConfig:
         return Path(self.out).expanduser()
 
 
-@dataclass(frozen=True)
-class Read:
-    """What a run has read: the states of both models, and which documents these are."""
-
-    own: Collection
-    untrained: Collection
-    numbers: tuple[int, ...]
-    """[document] number of each in the texts that the label was made for."""
-
-
-def read(
+def probe_folder(
     model: Any,
     label: Labelling | Counted,
     config: ProbeConfig,
-    texts: Any = None,
+    texts: str | Sequence[str] | None = None,
     *,
     asked: dict[str, Any] | None = None,
     resume: bool = False,
-    on_progress: Callable[[str, CollectProgress], object] | None = None,
-) -> Read:
-    """Collect the states that the probes of `label` are fitted on, in `config.out`.
+    on_collect: OnCollect | None = None,
+    progress: Callback | None = None,
+) -> LinearProbes:
+    """`probes.linear` in a folder, with everything it read and what came of it.
 
-    texts: as `probes.linear` takes them. asked: plain JSON that a resumed run must be asked again. on_progress: told of
-    which model, and how far. Errors: InputError; SiteError; ExistsError for a folder that holds something, without `resume`.
+    texts: as `probes.linear` takes them. asked: plain JSON that a resumed run must be asked again, such as where the
+    label comes from. Errors: as `probes.linear`; ExistsError for a folder that holds something, without `resume`;
+    InputError for one that was begun otherwise.
     """
     documents = corpus.documents_for(label, texts)
+    settled = corpus.settled(model, documents, label, config.max_tokens, config.seed)
+    # Labels that cannot be probed are refused before anything is run.
+    found = corpus.windows(model, documents, settled, config.max_tokens, config.seed)
+    if settled.classes:
+        corpus.usable_classes(found, settled)
     chosen = corpus.beginnings(model, documents, config.max_tokens, config.seed)
-    folder = config.folder
     settings = {**dataclasses.asdict(config), "sites": list(config.sites), **(asked or {})}
     del settings["out"]
-    begun = {"settings": settings, "model": model.info().to_dict(), "complete": False}
-    manifest.begin(folder, begun, resume)
-    _write_texts(folder / TEXTS, [text for _, text in chosen])
-    made = {}
-    for name in (STATES, UNTRAINED):
-        one = model if name == STATES else fresh_weights(model, config.seed)
-        sites = (*config.sites, EMBEDDING, STATE) if name == STATES else config.sites
-        wanted = CollectConfig(
-            str(folder / TEXTS), str(folder / name), tuple(dict.fromkeys(sites)), config.n_iters,
-            config.window, config.batch_size, dtype="float32", seed=config.seed,
-        )  # fmt: skip
-        made[name] = collect(
-            one, wanted, resume=(folder / name).exists(),
-            on_progress=None if on_progress is None else lambda now, name=name: on_progress(name, now),
-        )  # fmt: skip
-    return Read(made[STATES], made[UNTRAINED], tuple(number for number, _ in chosen))
-
-
-def finish(config: ProbeConfig) -> None:
-    """Mark the run as complete."""
-    begun = manifest.read(config.folder)
-    del begun["format"]
+    begun = {"settings": settings, "model": model.info().to_dict()}
+    manifest.begin(config.folder, {**begun, "complete": False}, resume)
+    _write_texts(config.folder / TEXTS, [text for _, text in chosen])
+    stored = Stored(
+        model,
+        _collected(model, config, STATES, on_collect),
+        _collected(fresh_weights(model, config.seed), config, UNTRAINED, on_collect),
+    )
+    windows = stored.windows(settled, [number for number, _ in chosen])
+    result = probe_windows(
+        model, settled, windows, sites=config.sites, n_iters=config.n_iters, seed=config.seed,
+        read=stored, progress=progress,
+    )  # fmt: skip
+    result.save(config.folder / TABLE, overwrite=True)
+    result.save(config.folder / FIGURE, overwrite=True)
+    bundle.save({"linear": result}, config.folder / RESULT, settings=settings, overwrite=True)
     manifest.write(config.folder, {**begun, "complete": True})
+    return result
 
 
-def _write_texts(file: Path, texts: list[str]) -> None:
+@dataclass(frozen=True)
+class Stored:
+    """Reads features from collections instead of running the model."""
+
+    model: Any
+    own: Collection
+    untrained: Collection
+
+    def windows(self, label: Labelling, numbers: Sequence[int]) -> list[corpus.Window]:
+        """A labelled window for each document, without a beginning token.
+
+        numbers: [document] what it is called where the label was made.
+        """
+        index = self.own.index()
+        _, values = label_index(index, label, numbers)
+        ids, ends = index["token"].to_numpy(), np.flatnonzero(np.diff(index["document"])) + 1
+        return [
+            corpus.Window(numbers[int(index["document"].iloc[at[0]])], ids[at].tolist(), values[at])
+            for at in np.split(np.arange(len(index)), ends)
+        ]
+
+    def __call__(
+        self,
+        model: Any,
+        found: Sequence[corpus.Window],
+        chosen: Sequence[np.ndarray],
+        sites: Sequence[str],
+        n_iters: int,
+        progress: Progress,
+    ) -> features.Features:
+        """As `features.collect`; the model itself, or else fresh weights."""
+        collection = self.own if model is self.model else self.untrained
+        first = np.cumsum([0, *(len(window.ids) for window in found)])
+        wanted = np.concatenate([at + chosen[i] for i, at in enumerate(first[:-1])])
+        parts: dict[str, list[list[np.ndarray]]] = {site: [] for site in sites}
+        begin = 0
+        for shard in collection.shards():
+            end = begin + len(shard.index)
+            here = wanted[(wanted >= begin) & (wanted < end)] - begin
+            for site in sites:
+                rows = collection.rows[site] or [None]
+                parts[site].append(
+                    [
+                        shard.tensor(site if k is None else f"{site}@{k}")
+                        .flatten(1)
+                        .float()
+                        .numpy()[here]
+                        for k in rows
+                    ]
+                )
+            begin = end
+        progress.step(features.n_batches(found))
+        return {
+            site: [np.concatenate(row) for row in zip(*of_shards, strict=True)]
+            for site, of_shards in parts.items()
+        }
+
+
+def _collected(
+    model: Any, config: ProbeConfig, name: str, on_collect: OnCollect | None
+) -> Collection:
+    # The embedding and h_0 are baselines of the model itself.
+    sites = (*config.sites, EMBEDDING, STATE) if name == STATES else config.sites
+    wanted = CollectConfig(
+        str(config.folder / TEXTS), str(config.folder / name), tuple(dict.fromkeys(sites)),
+        config.n_iters, config.window, config.batch_size, shard_tokens=1 << 12, dtype="float32",
+        seed=config.seed,
+    )  # fmt: skip
+    told = None if on_collect is None else lambda now: on_collect(name, now)
+    return collect(model, wanted, resume=(config.folder / name).exists(), on_progress=told)  # type: ignore[arg-type]
+
+
+def _write_texts(file: Path, texts: Sequence[str]) -> None:
     """Write the documents, or see that they are there. Errors: InputError for others."""
     content = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     if file.exists():
