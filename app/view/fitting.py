@@ -10,6 +10,7 @@ import streamlit as st
 import probes
 from abbie_lens.bridged import Loop
 from app.view import plain, runs, work
+from app.view.labels import Choice
 from probes import LinearProbes
 
 SLOT = "probe_job"
@@ -39,7 +40,7 @@ class Request:
 
     model: str
     text: str | None
-    label: str
+    choice: Choice
     sites: tuple[str, ...]
     n_iters: int
     loop: Loop | None = None
@@ -51,7 +52,7 @@ def start(request: Request) -> None:
 
     def fit(progress: object) -> LinearProbes:
         return probes.linear(
-            model, request.text, label=request.label, sites=request.sites,
+            model, request.text, label=request.choice.label, sites=request.sites,
             n_iters=request.n_iters, progress=progress,
         )  # fmt: skip
 
