@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from abbie_lens.errors import InputError
-from probes.probing.groups import Solver, groups
+from probes.probing.fitted import MAX_ITER, TOL
 from probes.probing.probe import Probe
 from probes.probing.scores import Scorer
 from probes.probing.split import Split, split
 from probes.probing.targets import Kind, Targets, targets
+from probes.probing.task import CONTROL, SHUFFLED, TRUE, Outcome, Task
 from probes.progress import Callback, Progress
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
@@ -75,8 +76,8 @@ def fit_many(
     seed: int = 0,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-    tol: float | None = None,
-    max_iter: int | None = None,
+    tol: float = TOL,
+    max_iter: int = MAX_ITER,
     progress: Callback | None = None,
 ) -> Fits:
     """Fit a linear probe on each of `features`, all with the same labels, and every control beside it.
@@ -88,4 +89,118 @@ def fit_many(
     Errors: InputError for labels, documents or features that do not fit, Cancelled.
     Source: Alain & Bengio 2016; controls after Hewitt & Liang 2019.
     """
-    raise NotImplementedError
+    found = task(
+        labels,
+        documents,
+        kind=kind,
+        classes=classes,
+        types=types,
+        penalties=penalties,
+        parts=parts,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        tol=tol,
+        max_iter=max_iter,
+    )
+    steps = Progress(len(features), progress)
+    return fits(found, features, documents, steps, controls=shuffled)
+
+
+def task(
+    labels: Any,
+    documents: Any,
+    *,
+    kind: Kind | None = None,
+    classes: Sequence[str] | None = None,
+    types: Any = None,
+    penalties: Sequence[float] = PENALTIES,
+    parts: Split | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tol: float = TOL,
+    max_iter: int = MAX_ITER,
+) -> Task:
+    """The task that `fit_many` fits, its arguments checked."""
+    documents = np.asarray(documents)
+    checked = targets(labels, len(documents), kind, classes)
+    if not len(penalties) or not all(np.isfinite(p) and p > 0 for p in penalties):
+        raise InputError(f"penalties={penalties!r}: expected positive numbers.")
+    if types is not None and len(types) != len(documents):
+        raise InputError(f"types: {len(types)} of them for {len(documents)} tokens.")
+    if parts is None:
+        parts = split(checked.values, documents, seed, validation=len(penalties) > 1)
+    checked.check_training(parts.train)
+    return Task(
+        checked,
+        parts,
+        tuple(float(p) for p in penalties),
+        None if types is None else np.asarray(types),
+        seed,
+        torch.device(device),
+        dtype,
+        tol,
+        max_iter,
+    )
+
+
+def fits(
+    job: Task,
+    features: Sequence[np.ndarray | Tensor],
+    documents: Any,
+    steps: Progress,
+    *,
+    controls: bool = True,
+) -> Fits:
+    """Fit `job` on each of `features`, telling `steps` of each. Errors: InputError naming features that do not fit."""
+    n = len(job.targets.values)
+    for i, x in enumerate(features):
+        if x.ndim != 2 or len(x) != n:
+            raise InputError(
+                f"features[{i}]: shape {tuple(x.shape)}; expected [token, width] with {n} tokens."
+            )
+    if not len(features):
+        raise InputError("features: none; expected at least one [token, width] array.")
+    conditions = [SHUFFLED] * controls + [CONTROL] * (controls and job.types is not None)
+    outcomes: list[Outcome] = []
+    for outcome in job.fit(features, conditions):
+        outcomes.append(outcome)
+        steps.step()
+    return _scored(job, outcomes, np.asarray(documents))
+
+
+def _scored(job: Task, outcomes: list[Outcome], documents: np.ndarray) -> Fits:
+    scorer = Scorer(job.targets, job.split, documents, job.seed)
+    undefined = np.array([o.probe is None for o in outcomes])
+    nothing = np.full((len(outcomes), 3), np.nan)
+
+    def said(condition: str) -> np.ndarray | None:
+        every = [o.said.get(condition) for o in outcomes]
+        return None if every[0] is None else np.stack(every)  # type: ignore[arg-type]
+
+    def blank(scores: np.ndarray) -> np.ndarray:
+        return np.where(undefined[:, None], np.nan, scores)
+
+    true, shuffled, control = said(TRUE), said(SHUFFLED), said(CONTROL)
+    assert true is not None
+    selectivity = control_score = nothing
+    if control is not None:
+        # a control answer is right where it names the label drawn for the token's type
+        drawn = Targets(job.targets.kind, job.values[CONTROL], job.targets.classes)
+        judge = Scorer(drawn, job.split, documents, job.seed)
+        control_score = blank(judge.score(control))
+        selectivity = blank(scorer.minus(true, judge, control))
+    return Fits(
+        targets=job.targets,
+        split=job.split,
+        probes=tuple(o.probe for o in outcomes),
+        score=blank(scorer.score(true)),
+        shuffled=nothing if shuffled is None else blank(scorer.score(shuffled)),
+        control=control_score,
+        selectivity=selectivity,
+        majority=scorer.majority(job.targets.values[job.split.train]),
+        penalty=np.array([o.penalty for o in outcomes]),
+        converged=np.array([o.converged for o in outcomes]),
+        said=true,
+    )

@@ -71,7 +71,7 @@ def minimise(
                 break
             # the minimum of the parabola through what is known, within bounds
             bend = tried - value - length * slope
-            shorter = (-slope * length.square() / (2 * bend)).nan_to_num(0, 0, 0)
+            shorter = (-slope * length.square() / (2 * bend)).nan_to_num(0, 0, 0).to(length)
             shorter = torch.minimum(torch.maximum(shorter, 0.1 * length), 0.5 * length)
             length = torch.where(wait, shorter, length)
         moved = todo & ~wait
