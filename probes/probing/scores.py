@@ -19,7 +19,9 @@ class Scorer:
     and the seed alone, so that two scores differ by their probes.
     """
 
-    def __init__(self, targets: Targets, split: Split, documents: np.ndarray, seed: int = 0) -> None:
+    def __init__(
+        self, targets: Targets, split: Split, documents: np.ndarray, seed: int = 0
+    ) -> None:
         self.kind, self.true = targets.kind, targets.values[split.test]
         seen = targets.values[split.train]
         _, self._number = np.unique(documents[split.test], return_inverse=True)

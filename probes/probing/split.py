@@ -45,9 +45,7 @@ def split(
     _, number = np.unique(documents, return_inverse=True)
     n, least = int(number.max()) + 1, 3 if validation else 2
     if n < least:
-        raise InputError(
-            f"documents: {n} of them; a split by document needs at least {least}."
-        )
+        raise InputError(f"documents: {n} of them; a split by document needs at least {least}.")
     whole = labels.ndim == 1 and labels.dtype.kind in "biu"
     wanted = set(labels.tolist()) if whole else set()
     rng = np.random.default_rng(seed)

@@ -26,7 +26,8 @@ class Scaler:
         # a product with 1/scale, neither overflows nor underflows for states of a doubling loop.
         inner = torch.float64 if x.dtype == torch.float64 else torch.float32
         mean, scale = (
-            torch.from_numpy(each).to(x.device, inner) if x.device.type != "mps"
+            torch.from_numpy(each).to(x.device, inner)
+            if x.device.type != "mps"
             else torch.from_numpy(each.astype(np.float32)).to(x.device)
             for each in (self.mean, self.scale)
         )

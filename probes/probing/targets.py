@@ -92,7 +92,9 @@ def targets(
     n_classes = int(whole.max()) + 1
     names = _names(classes, n_classes)
     if len(names) < 2 or (whole == whole[0]).all():
-        raise InputError(f"labels: every token has class {names[int(whole[0])]!r}; a probe needs two.")
+        raise InputError(
+            f"labels: every token has class {names[int(whole[0])]!r}; a probe needs two."
+        )
     return Targets(kind, whole, names)
 
 

@@ -73,12 +73,14 @@ class Task:
         for group in self._groups(features):
             yield from self._fit(group, conditions)
 
-    def _groups(self, features: Sequence[np.ndarray | Tensor]) -> Iterator[list[Tensor]]:
+    def _groups(
+        self, features: Sequence[np.ndarray | Tensor]
+    ) -> Iterator[list[np.ndarray | Tensor]]:
         """Neighbours of one width, as many as fit."""
-        group: list[Tensor] = []
-        for each in features:
-            x = torch.as_tensor(each)
-            if group and (x.shape != group[0].shape or (len(group) + 1) * x.numel() > self._room):
+        group: list[np.ndarray | Tensor] = []
+        for x in features:
+            size = len(x) * x.shape[1]
+            if group and (x.shape != group[0].shape or (len(group) + 1) * size > self._room):
                 yield group
                 group = []
             group.append(x)
@@ -92,9 +94,16 @@ class Task:
         free, _ = torch.cuda.mem_get_info(self.device)
         return int(_GROUP_SHARE * free / self.dtype.itemsize)
 
-    def _fit(self, group: list[Tensor], conditions: Sequence[str]) -> Iterator[Outcome]:
-        there = [bool(torch.isfinite(x).all()) for x in group]
-        finite = [x for x, ok in zip(group, there, strict=True) if ok]
+    def _fit(
+        self, group: Sequence[np.ndarray | Tensor], conditions: Sequence[str]
+    ) -> Iterator[Outcome]:
+        sides = (self.split.train, self.split.validation, self.split.test)
+        there, finite = [], []
+        for x in group:
+            parts = [_rows(x, which).to(self.device) for which in sides]
+            there.append(all(bool(torch.isfinite(part).all()) for part in parts))
+            if there[-1]:
+                finite.append(parts)
         found = iter(self._fit_finite(finite, conditions) if finite else ())
         nothing = self._nothing(conditions)
         for ok in there:
@@ -105,14 +114,12 @@ class Task:
         empty = np.full(true.shape, np.nan if true.dtype.kind == "f" else -1, true.dtype)
         return Outcome(None, dict.fromkeys((TRUE, *conditions), empty), np.nan, False)
 
-    def _fit_finite(self, group: list[Tensor], conditions: Sequence[str]) -> Iterator[Outcome]:
+    def _fit_finite(
+        self, group: Sequence[Sequence[Tensor]], conditions: Sequence[str]
+    ) -> Iterator[Outcome]:
         scalers: list[Scaler] = []
         sides: list[list[Tensor]] = [[], [], []]
-        for x in group:
-            parts = [
-                x[torch.from_numpy(which)].to(self.device)
-                for which in (self.split.train, self.split.validation, self.split.test)
-            ]
+        for parts in group:
             scalers.append(scaler(parts[0]))
             for side, part in zip(sides, parts, strict=True):
                 side.append(scalers[-1].apply(part, self.dtype))
@@ -180,3 +187,8 @@ class Task:
 
     def _said(self, outputs: Tensor) -> np.ndarray:
         return decide(outputs.cpu().double().numpy(), self.targets.kind)
+
+
+def _rows(x: np.ndarray | Tensor, which: np.ndarray) -> Tensor:
+    """A copy of some rows: what was given may be read-only, or mapped from a file."""
+    return torch.from_numpy(x[which]) if isinstance(x, np.ndarray) else x[torch.from_numpy(which)]
