@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,8 +12,23 @@ from torch import Tensor
 MEMORY = 10
 _ARMIJO, _HALVINGS = 1e-4, 20
 
+_REFRESH = (8, 24, 72, 216)
+"""Steps before which the preconditioner is made anew where the problems have come to."""
+
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x [problem, size], which [problem] bool) -> value [problem] and gradient [problem, size] of those."""
+
+
+class Preconditioner(Protocol):
+    """An approximate inverse Hessian of every problem, positive definite."""
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Its product with vectors [problem, size]."""
+        ...
+
+    def refresh(self, x: Tensor) -> bool:
+        """Make it for x [problem, size]; False if it stays as it is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,14 +46,13 @@ class Minimum:
 def minimise(
     objective: Objective,
     start: Tensor,
-    precondition: Callable[[Tensor], Tensor],
+    precondition: Preconditioner,
     *,
     tol: float,
     max_iter: int,
 ) -> Minimum:
     """Minimise from `start` [problem, size].
 
-    precondition: gradients -> their product with an approximate inverse Hessian, positive definite.
     tol: a problem is done when its next step changes no coefficient by more, as a share of the largest
     coefficient or of 1. Source: Nocedal & Wright 2006, algorithms 7.4 and 7.5.
     """
@@ -48,7 +63,9 @@ def minimise(
     value, gradient = objective(x, todo)
     memory: list[_Pair] = []
     noise = 8 * torch.finfo(x.dtype).eps
-    for _ in range(max_iter):
+    for n in range(max_iter):
+        if n in _REFRESH and precondition.refresh(x):
+            memory[-1] = replace(memory[-1], scale=_fitting(memory[-1], precondition))
         step = -_product(gradient, memory, precondition)
         slope = (step * gradient).sum(-1)
         size = x.abs().amax(-1).clamp(min=1)
@@ -82,9 +99,12 @@ def minimise(
         x, value, gradient = x + change, new_value, new_gradient
         curvature = (change * turn).sum(-1)
         usable = curvature > torch.finfo(x.dtype).eps * turn.square().sum(-1)
-        flat = (turn * precondition(turn)).sum(-1)
-        scale = torch.where(usable, curvature / flat, memory[-1].scale if memory else 1)
-        memory.append(_Pair(change, turn, torch.where(usable, 1 / curvature, 0), scale))
+        inverse = torch.where(usable, 1 / curvature, 0)
+        pair = _Pair(change, turn, inverse, torch.ones_like(inverse))
+        scale = _fitting(pair, precondition)
+        if memory:
+            scale = torch.where(usable, scale, memory[-1].scale)
+        memory.append(replace(pair, scale=scale))
         memory = memory[-MEMORY:]
     return Minimum(x, converged, n_iters)
 
@@ -101,8 +121,14 @@ class _Pair:
     """[problem] what the preconditioner has to be multiplied with to fit the newest pair."""
 
 
+def _fitting(pair: _Pair, precondition: Preconditioner) -> Tensor:
+    """[problem] the pair's scale; 1 where it is of no use."""
+    flat = pair.inverse * (pair.turn * precondition(pair.turn)).sum(-1)
+    return torch.where(flat > 0, 1 / flat, 1)
+
+
 def _product(
-    gradient: Tensor, memory: list[_Pair], precondition: Callable[[Tensor], Tensor]
+    gradient: Tensor, memory: list[_Pair], precondition: Preconditioner
 ) -> Tensor:
     """The two loops: an inverse Hessian that fits the last steps, times the gradient."""
     left, shares = gradient, []

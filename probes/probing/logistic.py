@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from probes.probing.curvature import Curvature
 from probes.probing.fitted import MAX_ITER, TOL, Fitted
 from probes.probing.lbfgs import minimise
 
-_ROWS_OF_HESSIAN = 8
-"""Rows, in multiples of the width, from which the preconditioner is made: an approximation will do."""
-_LEAST_ROWS = 512
 _CHUNK = {"cpu": 1 << 19}
 """Features in a piece of rows: on CPUs as many as stay in the cache between their two products."""
 _CHUNK_ELSEWHERE = 1 << 28
@@ -33,10 +30,10 @@ class Logistic:
         self, y: Tensor, penalties: Tensor, *, tol: float = TOL, max_iter: int = MAX_ITER
     ) -> Fitted:
         """y: [task, token] class numbers, or [task, token, column] of 0 and 1. penalties: [problem, task]."""
-        job = _Job(self, y if self.softmax else y.to(self.x), penalties.to(self.x))
+        job = Job(self, y if self.softmax else y.to(self.x), penalties.to(self.x))
         n, m, rows, c = job.shape
         start = self.x.new_zeros(n * m, rows * c)
-        found = minimise(job.objective, start, job.precondition, tol=tol, max_iter=max_iter)
+        found = minimise(job.objective, start, Curvature(job), tol=tol, max_iter=max_iter)
         weights = found.x.view(n, m, rows, c)
         return Fitted(
             weights[:, :, :-1].transpose(-1, -2),
@@ -44,15 +41,6 @@ class Logistic:
             found.converged.view(n, m),
             found.n_iters.view(n, m),
         )
-
-    @cached_property
-    def gram(self) -> Tensor:
-        """[problem, width, width] XᵀX, from a part of the tokens."""
-        _, total, width = self.x.shape
-        taken = min(total, max(_ROWS_OF_HESSIAN * width, _LEAST_ROWS))
-        stride = total // taken
-        rows = self.x[:, : stride * taken : stride]
-        return (rows.transpose(1, 2) @ rows) * (total / taken)
 
     def pieces(self) -> list[tuple[int, int]]:
         """Ranges of tokens that are worked on together."""
@@ -62,7 +50,7 @@ class Logistic:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One fit; a parameter of (problem, task) is [width + 1, column], the intercept last."""
 
     of: Logistic
@@ -115,30 +103,3 @@ class _Job:
         at = y.t()[None, :, :, None].expand(len(logits), -1, -1, 1)
         value -= said.gather(-1, at)[..., 0].sum(1, dtype=value.dtype)
         return said.exp_().scatter_add_(-1, at, said.new_full((), -1.0).expand(at.shape))
-
-    def precondition(self, flat: Tensor) -> Tensor:
-        """Gradients times the inverse of an average Hessian: (w_c XᵀX + penalty)⁻¹ for each column c.
-
-        The Hessian's blocks are Xᵀ diag(p_c(1 − p_c)) X. Böhning (1992) bounds p_c(1 − p_c) for all
-        tokens; w_c is its value at the shares of the classes, and L-BFGS corrects the rest.
-        """
-        n, m, rows, c = self.shape
-        factor, curvature = self._factor
-        gradient = flat.view(n, m, rows, c)
-        root = curvature.sqrt()[:, None]
-        inner = torch.cholesky_solve(gradient[:, :, :-1] / root, factor) / root
-        offset = gradient[:, :, -1:] / (curvature[:, None] * self.of.x.shape[1])
-        return torch.cat([inner, offset], 2).reshape(n * m, -1)
-
-    @cached_property
-    def _factor(self) -> tuple[Tensor, Tensor]:
-        """Cholesky factors [problem, task, width, width] and curvatures w [task, column]."""
-        total, gram = self.of.x.shape[1], self.of.gram
-        y = self.y
-        if self.of.softmax:
-            y = torch.nn.functional.one_hot(y, self.of.n_columns).to(gram)
-        share = y.mean(1)
-        curvature = (share * (1 - share)).clamp(min=1 / (4 * total))
-        ridge = self.penalties / curvature.mean(-1) + 1e-5 * total
-        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        return torch.linalg.cholesky(gram[:, None] + ridge[..., None, None] * eye), curvature
