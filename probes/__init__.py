@@ -1,5 +1,7 @@
 """Analyses of iterative models: each returns a frozen result with a table, a figure and a file."""
 
+from typing import TYPE_CHECKING, Any
+
 from probes import bundle
 from probes.comparison import Comparison
 from probes.dynamics.attention import Attention, attention
@@ -16,7 +18,11 @@ from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
 from probes.lenses import Lens, lens
-from probes.linear_probes import LinearProbes, linear
+from probes.probing.engine import Fits, fit_many
+from probes.probing.linear import linear
+from probes.probing.overlay import ProbeOverlay
+from probes.probing.result import LinearProbes
+from probes.probing.stored import FittedProbes
 from probes.progress import Cancelled
 from probes.result import Result
 from probes.splits import Split, split
@@ -24,23 +30,31 @@ from probes.task_depth import TaskDepth, task_depth
 from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
 
+if TYPE_CHECKING:
+    from probes.probing.estimator import LinearProbe, RidgeProbe
+
 __all__ = [
     "Attention",
     "Cancelled",
     "Comparison",
     "EvalScores",
+    "Fits",
+    "FittedProbes",
     "FixedPoint",
     "FixedPointSearch",
     "Halting",
     "HaltingOutcome",
     "HaltingSweep",
     "Lens",
+    "LinearProbe",
     "LinearProbes",
     "Lyapunov",
     "Orbits",
     "PathIndependence",
     "PerBlock",
+    "ProbeOverlay",
     "Result",
+    "RidgeProbe",
     "Similarity",
     "Spectrum",
     "Split",
@@ -52,6 +66,7 @@ __all__ = [
     "bundle",
     "eval_scores",
     "find_fixed_points",
+    "fit_many",
     "fixed_point",
     "halting",
     "lens",
@@ -67,3 +82,12 @@ __all__ = [
     "trajectories",
     "upward",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Their base classes are scikit-learn's, which takes seconds to import.
+    if name in ("LinearProbe", "RidgeProbe"):
+        from probes.probing import estimator
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,8 +21,6 @@ from probes.labels.label import UNDEFINED, Labelling
 from probes.labels.spans import SpanLabel
 
 LEAST_DOCUMENTS = 4
-TEST_SHARE = 0.3
-_SPLIT_ATTEMPTS = 50
 _CHARACTERS_PER_TOKEN = 12
 """More than any tokenizer of text needs: how much of a long text is tokenized for a budget of tokens."""
 
@@ -163,31 +161,3 @@ def usable_classes(found: Sequence[Window], label: Labelling) -> list[int]:
             f" more; documents by class: {counts}. Choose another label or more varied texts."
         )
     return usable
-
-
-def split_by_document(
-    labels: np.ndarray, documents: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and test tokens: whole documents, every class on both sides.
-
-    labels, documents: [token]. Errors: InputError if 50 seeded draws find no such split.
-    """
-    # scikit-learn takes seconds to import, and most of probes never needs it.
-    from sklearn.model_selection import GroupShuffleSplit
-
-    wanted = set(labels.tolist())
-    splitter = GroupShuffleSplit(_SPLIT_ATTEMPTS, test_size=TEST_SHARE, random_state=seed)
-    for train, test in splitter.split(labels, groups=documents):
-        if set(labels[train].tolist()) == wanted == set(labels[test].tolist()):
-            return train, test
-    raise InputError(
-        f"texts: no split of {len(set(documents.tolist()))} documents has every class in both its"
-        " training and its test part; use more documents, or a label with fewer rare classes."
-    )
-
-
-def thin(indices: np.ndarray, at_most: int, seed: int) -> np.ndarray:
-    """A seeded choice of `at_most` of the indices, in their order."""
-    if len(indices) <= at_most:
-        return indices
-    return np.sort(np.random.default_rng(seed).choice(indices, at_most, replace=False))

@@ -28,6 +28,7 @@ WORDS = work.Words(
 _BASELINES = {
     "majority": "most frequent class",
     "shuffled": "shuffled labels",
+    "control": "random labels by word type",
     "untrained": "untrained model",
     "embedding": "token embedding",
     "head_output": "h₀ (the Head alone)",
@@ -72,15 +73,16 @@ def numbers(result: LinearProbes) -> None:
         hide_index=True,
         column_config={"accuracy": st.column_config.NumberColumn("accuracy", format="%.3f")},
     )
-    train, test = result.n_documents
+    train, held, test = result.n_documents
     st.caption(
-        f"{len(result.classes)} classes; {train} documents to fit on, {test} to test on. "
+        f"{len(result.classes)} classes; {train} documents to fit on, {held} to choose the penalty "
+        f"on, {test} to test on. "
         "Intervals: 95% bootstrap over test documents."
     )
     if result.dropped_classes:
         st.caption(f"Too rare to probe: {plain.markdown(', '.join(result.dropped_classes))}.")
     if result.unfinished:
-        st.caption(f"{result.unfinished} fits stopped at the solver's iteration limit.")
+        st.caption(f"{result.unfinished} fits stopped before the solver was done.")
 
 
 def summary(result: LinearProbes) -> pd.DataFrame:
