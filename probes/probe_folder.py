@@ -2,7 +2,8 @@
 
     texts.jsonl     the documents that are read      manifest.json   what was asked; complete once all is there
     states/         a collection (abbie_lens.collecting)             untrained/      the same of fresh weights
-    table.parquet, figure.html, result/              what came of it; result/ is a bundle
+    table.parquet, figure.html                       what came of it
+    probes/         the fitted probes                result/         all of it, a bundle
 
 What takes long is collecting, and that goes on where a killed run stopped.
 """
@@ -21,14 +22,16 @@ import numpy as np
 
 from abbie_lens.collecting import CollectConfig, Collection, CollectProgress, collect, manifest
 from abbie_lens.errors import InputError
-from probes import bundle, corpus, features
+from probes import bundle, corpus
 from probes.control import fresh_weights
 from probes.labels import Counted, Labelling, label_index
-from probes.linear_probes import EMBEDDING, STATE, LinearProbes, probe_windows
+from probes.probing import features
+from probes.probing.linear import EMBEDDING, STATE, probe_windows
+from probes.probing.result import LinearProbes
 from probes.progress import Callback, Progress
 
 TEXTS, STATES, UNTRAINED = "texts.jsonl", "states", "untrained"
-TABLE, FIGURE, RESULT = "table.parquet", "figure.html", "result"
+TABLE, FIGURE, RESULT, FITTED = "table.parquet", "figure.html", "result", "probes"
 OnCollect = Callable[[str, CollectProgress], object]
 """Called with which states are collected, and how far they are."""
 
@@ -99,6 +102,7 @@ def probe_folder(
     )  # fmt: skip
     result.save(config.folder / TABLE, overwrite=True)
     result.save(config.folder / FIGURE, overwrite=True)
+    result.fitted().save(config.folder / FITTED, overwrite=True)
     bundle.save({"linear": result}, config.folder / RESULT, settings=settings, overwrite=True)
     manifest.write(config.folder, {**begun, "complete": True})
     return result

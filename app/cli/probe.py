@@ -88,6 +88,7 @@ def command(
     from rich.console import Console
 
     from probes.probe_folder import ProbeConfig, probe_folder
+    from probes.readings import linear as readings
 
     config = ProbeConfig(
         str(out), tuple(dict.fromkeys(sites or ProbeConfig.sites)), n_iters, max_tokens, window, batch_size, seed
@@ -103,9 +104,8 @@ def command(
         typer.echo(json.dumps({"result": str(out), "rows": rows}))
         return
     typer.echo(
-        f"{out}: figure.html, table.parquet, result (abbie-lens app --bundle {out / 'result'})\n"
-        f"{label.description}: {result.trained[0, max(0, int(result.rows[0]) - 1), 0]:.3f} after the last iteration, "
-        f"{result.embedding[0]:.3f} from the embedding, {result.majority[0]:.3f} by the most frequent answer"
+        f"{out}: figure.html, table.parquet, probes, result (abbie-lens app --bundle {out / 'result'})\n"
+        f"{readings.said(result)}"
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from abbie_lens.errors import InputError
 from probes import corpus
+from probes.labels import Labelling
 from probes.probing.split import Split, split, thin
-from probes.text_labels import Label
 
 MAX_TRAIN, MAX_TEST = 6000, 4000
 """Most tokens that a probe is fitted on, its penalty chosen on them included, and tested on."""
@@ -41,7 +41,7 @@ class Examples:
 
 
 def examples(
-    found: Sequence[corpus.Window], label: Label, seed: int, *, validation: bool = True
+    found: Sequence[corpus.Window], label: Labelling, seed: int, *, validation: bool = True
 ) -> Examples:
     """Tokens of classes that occur in two documents or more, a bounded number, split by document.
 

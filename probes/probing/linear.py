@@ -16,13 +16,13 @@ import numpy as np
 from abbie_lens.errors import InputError
 from probes import corpus
 from probes.control import fresh_weights
+from probes.labels import Counted, Labelling, find_label
 from probes.probing import features
 from probes.probing.engine import PENALTIES, Fits, fits, task
 from probes.probing.examples import MAX_TEST, MAX_TRAIN, examples
 from probes.probing.result import LinearProbes
 from probes.probing.stored import packed
 from probes.progress import Callback, Progress
-from probes.text_labels import Label, get_label
 
 EMBEDDING, STATE = "embed.hook_out", "loop.hook_state"
 
@@ -31,7 +31,7 @@ def linear(
     model: Any,
     texts: str | Sequence[str] | None = None,
     *,
-    label: str | Label = "next_word_start",
+    label: str | Labelling | Counted = "next_word_start",
     sites: Sequence[str] = (STATE,),
     n_iters: int = 8,
     penalties: Sequence[float] = PENALTIES,
@@ -41,23 +41,49 @@ def linear(
 ) -> LinearProbes:
     """Fit a linear probe at every site and iteration, and every baseline and control beside it.
 
-    texts: documents, or one text cut at form feeds or blank lines; the bundled sample if None.
-    label: name in `probes.text_labels.LABELS`, or a Label. sites: bare hook names. penalties: of ‖W‖²,
+    texts: documents, or one text cut at form feeds or blank lines; if None the label's own, or the bundled sample.
+    label: name in `probes.labels.LABELS` or `COUNTED`, or any label of `probes.labels`. sites: bare hook names. penalties: of ‖W‖²,
     chosen on validation documents if there are several.
     progress: called as (done, total); returning False cancels.
     Errors: InputError (unknown label, fewer than 4 documents, too few classes, site without a vector per
     token), SiteError (unknown site), Cancelled. Source: Alain & Bengio 2016; control task and
     selectivity after Hewitt & Liang 2019.
     """
-    wanted, names = get_label(label), _sites(model, sites)
     if isinstance(n_iters, bool) or not isinstance(n_iters, int) or n_iters < 1:
         raise InputError(f"n_iters={n_iters!r}: expected an integer >= 1.")
-    if texts is None:
-        from abbie_lens import zoo
-
-        texts = zoo.sample_text()
-    documents = corpus.split_documents(texts)
+    names, asked = _sites(model, sites), find_label(label)
+    documents = corpus.documents_for(asked, texts)
+    wanted = corpus.settled(model, documents, asked, max_tokens, seed)
     found = corpus.windows(model, documents, wanted, max_tokens, seed)
+    return probe_windows(
+        model,
+        wanted,
+        found,
+        sites=names,
+        n_iters=n_iters,
+        penalties=penalties,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def probe_windows(
+    model: Any,
+    wanted: Labelling,
+    found: Sequence[corpus.Window],
+    *,
+    sites: Sequence[str],
+    n_iters: int,
+    penalties: Sequence[float] = PENALTIES,
+    seed: int = 0,
+    read: features.Reader = features.collect,
+    progress: Callback | None = None,
+) -> LinearProbes:
+    """`linear` of windows that are labelled already; `read` gives the states of the model and of fresh weights.
+
+    Errors: as `linear`.
+    """
+    names = _sites(model, sites)
     chosen = examples(found, wanted, seed, validation=len(penalties) > 1)
     job = task(
         chosen.labels,
@@ -73,16 +99,18 @@ def linear(
     n_own = int(np.maximum(rows, 1).sum())
     steps = Progress(2 * features.n_batches(found) + 2 * n_own + 2, progress)
     wide = [*dict.fromkeys([*names, EMBEDDING, STATE])]
-    own = features.collect(model, found, chosen.positions, wide, n_iters, steps)
+    own = read(model, found, chosen.positions, wide, n_iters, steps)
     every = [own[EMBEDDING][0], own[STATE][0], *(x for site in names for x in own[site])]
-    read = fits(job, every, chosen.documents, steps)
+    scored = fits(job, every, chosen.documents, steps)
     del own, every
     fresh = fresh_weights(model, seed)
-    blank = features.collect(fresh, found, chosen.positions, names, n_iters, steps)
+    blank = read(fresh, found, chosen.positions, names, n_iters, steps)
     plain = [x for site in names for x in blank[site]]
     untrained = fits(job, plain, chosen.documents, steps, controls=False)
     place = _Places(names, rows, max(n_iters + 1, int(rows.max())))
-    probes = {a: p for a, p in zip(place.addresses, read.probes[2:], strict=True) if p is not None}
+    probes = {
+        a: p for a, p in zip(place.addresses, scored.probes[2:], strict=True) if p is not None
+    }
     return LinearProbes(
         model=model.info(),
         tokens=tuple(tuple(model.to_str_tokens(w.ids)) for w in found),
@@ -94,17 +122,17 @@ def linear(
         dropped_classes=tuple(c for c in wanted.classes if c not in job.targets.classes),
         sites=tuple(names),
         rows=rows,
-        trained=place(read.score[2:]),
+        trained=place(scored.score[2:]),
         untrained=place(untrained.score),
-        shuffled=place(read.shuffled[2:]),
-        control=place(read.control[2:]),
-        selectivity=place(read.selectivity[2:]),
-        embedding=read.score[0],
-        head_output=read.score[1],
-        majority=read.majority,
-        penalty=place(read.penalty[2:]),
-        confusion=place(_confusion(read), 0),
-        unfinished=int((~read.converged[2:] & np.isfinite(read.penalty[2:])).sum()),
+        shuffled=place(scored.shuffled[2:]),
+        control=place(scored.control[2:]),
+        selectivity=place(scored.selectivity[2:]),
+        embedding=scored.score[0],
+        head_output=scored.score[1],
+        majority=scored.majority,
+        penalty=place(scored.penalty[2:]),
+        confusion=place(_confusion(scored), 0),
+        unfinished=int((~scored.converged[2:] & np.isfinite(scored.penalty[2:])).sum()),
         counts=chosen.counts(),
         n_documents=chosen.split.n_documents(chosen.documents),
         weights=packed(probes),

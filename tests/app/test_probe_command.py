@@ -66,7 +66,7 @@ def test_what_a_run_leaves_and_how_it_goes_on(files, model_folders, command):
     out = files / "run"
     given = ("probe", str(model_folders[0]), "--labels", "next_class", "--data", str(files / "a.txt"), "--out", str(out))  # fmt: skip
     code, told, err = command(*given, "--n-iters", "1")
-    assert code == 0 and "from the embedding" in told, err
+    assert code == 0 and "best baseline" in told, err
     assert {"figure.html", "table.parquet", "result", "manifest.json"} <= {
         p.name for p in out.iterdir()
     }

@@ -1,8 +1,12 @@
 """Page Probes: labels from a text, an uploaded treebank or table, a task."""
 
+import numpy as np
 import pytest
 
-from tests.app.test_pages import assert_calm, texts
+from abbie_lens import load
+from app.view import plain
+from tests.app.conftest import TEXT
+from tests.app.test_pages import assert_calm, texts, titles
 
 WORDS = {"the": "DET", "cat": "NOUN", "sat": "VERB", "ran": "VERB"}
 
@@ -88,3 +92,39 @@ def test_a_model_of_a_task_is_asked_for_its_answers(dashboard, task_model_folder
     result = fit(at)
     assert_calm(at)
     assert result.label == "answer"
+
+
+def show(at, view):
+    at.segmented_control(key="probe_view").set_value(view).run()
+    assert_calm(at)
+
+
+def test_every_view_of_a_fit_has_a_sentence_of_its_own(dashboard):
+    from probes.readings import linear as readings
+
+    at = dashboard("probes.py", query={"probe_r": "2"})
+    upload(at, "conllu", "a.conllu", treebank())
+    result = fit(at)
+    assert plain.markdown(readings.said(result)) in texts(at)
+    show(at, "selectivity")
+    assert plain.markdown(readings.selective(result)) in texts(at)
+    show(at, "confusion")
+    assert plain.markdown(readings.confused(result, None, 2)) in texts(at)
+    assert "Confusion at k = 2" in titles(at)[0]
+    at.slider(key="probe_k_2").set_value(0).run()
+    assert "Confusion at k = 0" in titles(at)[0]
+    assert plain.markdown(readings.confused(result, None, 0)) in texts(at)
+
+
+def test_the_prompt_is_read_by_the_probes(dashboard, model_folders):
+    at = dashboard("probes.py", query={"probe_r": "2"})
+    upload(at, "conllu", "a.conllu", treebank())
+    result = fit(at)
+    show(at, "prompt")
+    at.main.selectbox(key="token").set_value(3).run()
+    overlay = result.fitted().predict_on(load(model_folders[0]), TEXT)
+    table = at.dataframe[0].value
+    assert table["class"].tolist() == [result.classes[c] for c in overlay.said[:, 0, 3]]
+    np.testing.assert_allclose(table["p"], overlay.outputs[:, 0, 3].max(-1), atol=1e-5)
+    at.sidebar.selectbox(key="model").select(str(model_folders[1])).run()
+    assert not at.exception and "another model" in texts(at)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.view import figures, fitting, labels, page, runs
+from app.view import fitting, labels, page, probed, runs
 from app.view.source import LiveSource
 from probes import LinearProbes
 
@@ -10,12 +10,12 @@ SITES = ["loop.hook_state", "loop.hook_readout", "body.0.hook_resid_post", "body
 
 page.header(
     "What can be read from the states, and from when on?",
-    "A linear classifier per iteration, tested on documents it has not seen. Only what lies above the "
+    "A linear probe per iteration, tested on documents it has not seen. Only what lies above the "
     "baselines is news.",
 )
 source = page.source()
 if not isinstance(source, LiveSource):
-    figures.show(source.result("linear"), "probes")
+    probed.show(source.result("linear"), source)
     st.stop()
 
 runs.model(source.model, source.loop)  # a folder that is no model is said before anything is chosen
@@ -50,8 +50,4 @@ if start:
     fitting.start(request)
 result: LinearProbes | None = fitting.outcome(request)
 if result is not None:
-    main, beside = st.columns([3, 1])
-    with main:
-        figures.show(result, "probes")
-    with beside:
-        fitting.numbers(result)
+    probed.show(result, source)

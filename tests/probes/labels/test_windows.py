@@ -57,3 +57,12 @@ def test_numbers_are_nan_at_the_beginning_token(model, label):
     window = corpus.windows(model, list(label.documents), numbers, 100, 0)[0]
     assert window.labels.dtype == np.float64 and np.isnan(window.labels[0])
     assert np.isfinite(window.labels).any()
+
+
+def test_numbers_are_read_by_a_regression(model, label):
+    # The place of the word's class in the alphabet: a number that the embedding holds.
+    numbers = SpanLabel(
+        "n", "n", (), label.documents, label.spans, tuple(v.astype(float) for v in label.values)
+    )
+    result = probes.linear(model, label=numbers, n_iters=1)
+    assert result.kind == "regression" and result.embedding[0] > 0.9 > result.majority[0]
