@@ -29,19 +29,16 @@ class Choice:
 
     key: tuple[str, ...]
     label: labels.Labelling | labels.Counted = field(compare=False)
-    brings_text: bool
-    """Whether it has texts of its own."""
 
 
 def choose(model: str) -> Choice | None:
     """Draw the choice; None, with a notice, while nothing can be read."""
-    left, right = st.columns([2, 3], vertical_alignment="bottom")
     offered = [s for s in SOURCES if s != "task" or own_task(model) is not None]
-    source = left.segmented_control(
+    source = st.segmented_control(
         "Labels from", offered, default="text", required=True, key="label_source",
         format_func=SOURCES.get,
     )  # fmt: skip
-    with right, notices.calm("These labels cannot be read", key="notice-labels"):
+    with notices.calm("These labels cannot be read", key="notice-labels"):
         if source == "conllu":
             return _treebank()
         if source == "table":
@@ -52,42 +49,51 @@ def choose(model: str) -> Choice | None:
     return None
 
 
+def need_text() -> bool:
+    """Whether the labels chosen are of any text."""
+    return st.session_state.get("label_source", "text") == "text"
+
+
 def _text() -> Choice:
     known = labels.LABELS | labels.COUNTED
     name = st.selectbox(
         "Read this from each token's state", list(known), key="label", bind="query-params",
         format_func=lambda name: f"{name.replace('_', ' ')}: {known[name].description}",
     )  # fmt: skip
-    return Choice(("text", name), known[name], False)
+    return Choice(("text", name), known[name])
 
 
 def _treebank() -> Choice | None:
-    data = _upload("A file in CoNLL-U, with # newdoc between its documents", ["conllu"])
-    name = st.selectbox("Label of its words", labels.TREEBANK_LABELS, key="treebank_label")
-    piece = _piece()
+    first, second, third = st.columns([3, 2, 2])
+    with first:
+        data = _upload("A file in CoNLL-U, with # newdoc between documents", ["conllu"])
+    name = second.selectbox("Label of its words", labels.TREEBANK_LABELS, key="treebank_label")
+    with third:
+        piece = _piece()
     if data is None:
         return None
-    bank = _parsed(data[0], data[1])
-    label = labels.treebank_label(bank, name, piece)
-    return Choice(("conllu", _digest(data[1]), name, piece), label, True)
+    label = labels.treebank_label(_parsed(*data), name, piece)
+    return Choice(("conllu", _digest(data[1]), name, piece), label)
 
 
 def _table() -> Choice | None:
-    data = _upload(
-        "One row a labelled stretch: columns document, text, start, end, label",
-        ["csv", "tsv", "parquet"],
-    )
+    first, second, third = st.columns([3, 2, 2])
+    with first:
+        data = _upload(
+            "Columns document, text, start, end, label; a row a stretch", ["csv", "tsv", "parquet"]
+        )
+    with third:
+        piece = _piece()
     if data is None:
         return None
     table = labels.read_table(*data)
     names = [str(name) for name in table.columns]
-    column = st.selectbox(
+    column = second.selectbox(
         "Column of the label", names, key="table_column",
         index=names.index("label") if "label" in names else len(names) - 1,
     )  # fmt: skip
-    piece = _piece()
     label = labels.table_label(table, column=column, piece=piece)
-    return Choice(("table", _digest(data[1]), column, piece), label, True)
+    return Choice(("table", _digest(data[1]), column, piece), label)
 
 
 def _task(model: str) -> Choice:
@@ -98,7 +104,7 @@ def _task(model: str) -> Choice:
         format_func=lambda name: f"{name}: {labels.TASK_LABELS[name]}",
     )  # fmt: skip
     settings = str(sorted(tasks.encode(task).items()))
-    return Choice(("task", settings, name), labels.task_label(task, name), True)
+    return Choice(("task", settings, name), labels.task_label(task, name))
 
 
 def _piece() -> str:

@@ -22,16 +22,17 @@ class Tree:
     tokens: np.ndarray
     """[word] number of the word's token in the document."""
     depth: np.ndarray
-    """[word] float64 steps from the root; NaN where the treebank does not say."""
+    """[word] float64 steps from the root."""
     distance: np.ndarray
-    """[word, word] float64 edges between two words; NaN where the treebank does not say."""
+    """[word, word] float64 edges between two words."""
 
 
 def trees(treebank: Treebank, document: int, spans: np.ndarray, piece: str = "last") -> list[Tree]:
     """The trees of one document over its tokens, [pos, 2] characters; those of two words or more.
 
     piece: which token stands for a word of several, "last" or "first". A word shares no token with another: where two
-    stand in one, both are left out, as are words that were cut off. Errors: InputError for heads that go in a circle.
+    stand in one, both are left out, as are words that were cut off, and those whose heads are not given up to the root.
+    Errors: InputError for heads that go in a circle.
     """
     if piece not in ("last", "first"):
         raise InputError(f"piece={piece!r}: expected 'last' or 'first', one token a word.")
@@ -42,13 +43,15 @@ def trees(treebank: Treebank, document: int, spans: np.ndarray, piece: str = "la
         owners = aligned(np.array([(w.start, w.end) for w in sentence.words]), spans, piece)
         token = np.array([int(o[0]) if len(o) else -1 for o in owners])
         numbers, counts = np.unique(token, return_counts=True)
-        kept = np.flatnonzero((token >= 0) & np.isin(token, numbers[counts == 1]))
+        depth = depths(sentence)
+        own = (token >= 0) & np.isin(token, numbers[counts == 1])
+        kept = np.flatnonzero(own & np.isfinite(depth))
         if len(kept) > 1:
             found.append(
                 Tree(
                     document,
                     token[kept],
-                    depths(sentence)[kept],
+                    depth[kept],
                     distances(sentence)[np.ix_(kept, kept)],
                 )
             )

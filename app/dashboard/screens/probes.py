@@ -30,7 +30,7 @@ with st.form("probe", border=False):
         "Iterations", [2, 4, 8, 16], index=2, key="probe_r", bind="query-params"
     )
     text = ""
-    if choice is None or not choice.brings_text:
+    if labels.need_text():
         own = st.expander("Text to fit on: the bundled sample, or your own")
         text = own.text_area(
             "Your text (empty: the bundled sample of public-domain novels)", key="probe_text", height=160,

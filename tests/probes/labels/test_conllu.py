@@ -154,6 +154,8 @@ def test_trees_keep_words_with_a_token_of_their_own():
     assert tree.tokens.tolist() == [0, 1, 2, 4, 5]
     assert tree.depth.tolist() == [1, 1, 0, 1, 1] and tree.distance[0].tolist() == [0, 2, 1, 2, 2]
     assert trees(bank, 0, tokens[:1]) == []
+    (chain,) = trees(parse_conllu(CHAIN), 0, np.array([[2 * i, 2 * i + 1] for i in range(5)]))
+    assert chain.tokens.tolist() == [0, 1, 2, 3] and np.isfinite(chain.distance).all()
     with pytest.raises(InputError, match="piece='all': expected 'last' or 'first'"):
         trees(bank, 0, tokens, "all")
 
