@@ -57,3 +57,8 @@ def test_numbers_are_nan_at_the_beginning_token(model, label):
     window = corpus.windows(model, list(label.documents), numbers, 100, 0)[0]
     assert window.labels.dtype == np.float64 and np.isnan(window.labels[0])
     assert np.isfinite(window.labels).any()
+
+
+def test_a_model_without_a_tokenizer_reads_no_text(tiny_model, label):
+    with pytest.raises(InputError, match="no tokenizer"):
+        corpus.windows(tiny_model(), list(label.documents), label, 100, 0)
