@@ -119,6 +119,8 @@ def _read(
     model: Any, documents: Sequence[str], max_tokens: int, seed: int
 ) -> Iterator[tuple[int, list[int], np.ndarray]]:
     """Documents in a seeded order: number, token ids, their characters [pos, 2]."""
+    if model.tokenizer is None:
+        raise InputError("model: it has no tokenizer, and so reads no text.")
     share = max(256, max_tokens // len(documents))
     for number in np.random.default_rng(seed).permutation(len(documents)).tolist():
         text = str(documents[number])[: share * _CHARACTERS_PER_TOKEN]

@@ -66,3 +66,8 @@ def test_numbers_are_read_by_a_regression(model, label):
     )
     result = probes.linear(model, label=numbers, n_iters=1)
     assert result.kind == "regression" and result.embedding[0] > 0.9 > result.majority[0]
+
+
+def test_a_model_without_a_tokenizer_reads_no_text(tiny_model, label):
+    with pytest.raises(InputError, match="no tokenizer"):
+        corpus.windows(tiny_model(), list(label.documents), label, 100, 0)
