@@ -19,10 +19,12 @@ from probes.halting_outcome import HaltingOutcome, HaltingSweep
 from probes.halting_replay import Halting, halting
 from probes.lenses import Lens, lens
 from probes.probing.engine import Fits, fit_many
+from probes.probing.iterations import WhichIteration, which_iteration
 from probes.probing.linear import linear
 from probes.probing.overlay import ProbeOverlay
 from probes.probing.result import LinearProbes
 from probes.probing.stored import FittedProbes
+from probes.probing.structural import StructuralFits, fit_structural
 from probes.progress import Cancelled
 from probes.result import Result
 from probes.splits import Split, split
@@ -58,15 +60,18 @@ __all__ = [
     "Similarity",
     "Spectrum",
     "Split",
+    "StructuralFits",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
     "Upward",
+    "WhichIteration",
     "attention",
     "bundle",
     "eval_scores",
     "find_fixed_points",
     "fit_many",
+    "fit_structural",
     "fixed_point",
     "halting",
     "lens",
@@ -81,6 +86,7 @@ __all__ = [
     "task_depth",
     "trajectories",
     "upward",
+    "which_iteration",
 ]
 
 

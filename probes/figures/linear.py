@@ -48,16 +48,20 @@ def draw(
         vertical_spacing=0.25 / len(shown),
     )
     for row, name in enumerate(shown, start=1):
-        at = {"row": row, "col": 1}
         for condition in views[view]:
             values = getattr(result, condition)[result.sites.index(name)]
             _curve(fig, condition, values, row, theme)
         if view == "score":
             _baselines(fig, result, row, theme)
         else:
-            fig.add_hline(y=0, line={"color": style.palette(theme).line, "width": 1}, **at)
+            zero: dict[str, Any] = {
+                "line": {"color": style.palette(theme).line},
+                "row": row,
+                "col": 1,
+            }
+            fig.add_hline(y=0, **zero)
         title = "iteration k" if row == len(shown) else None
-        style.iteration_axis(fig, result.trained.shape[1], **at, title=title)
+        style.iteration_axis(fig, result.trained.shape[1], row=row, col=1, title=title)
     unit = "R²" if result.kind == "regression" else "accuracy"
     fig.update_yaxes(title={"text": unit if view == "score" else f"selectivity ({unit})"})
     style.caption(fig, _caption(result))

@@ -54,12 +54,13 @@ class Fits:
     """[problem, test token] class numbers; [problem, test token, label or output] for other kinds."""
 
     def confusion(self, problem: int) -> np.ndarray:
-        """[class, class] test tokens by true (row) and predicted class. Errors: InputError for other kinds."""
+        """[class, class] test tokens by true (row) and predicted class; 0 where features are not finite. Errors: InputError for other kinds."""
         if self.targets.kind != "classes":
             raise InputError(f"confusion: only probes of classes have it, not {self.targets.kind}.")
         n = len(self.targets.classes)
-        true = self.targets.values[self.split.test]
-        return np.bincount(true * n + self.said[problem], minlength=n * n).reshape(n, n)
+        said = self.said[problem]
+        cells = (self.targets.values[self.split.test] * n + said)[said >= 0]
+        return np.bincount(cells, minlength=n * n).reshape(n, n)
 
 
 def fit_many(

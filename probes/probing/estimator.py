@@ -42,9 +42,7 @@ class _Linear(BaseEstimator):
         self.dtype = dtype
         self.random_state = random_state
 
-    def _learn(
-        self, x: np.ndarray, y: np.ndarray, kind: Kind, n_classes: int, documents: Any
-    ) -> None:
+    def _learn(self, x: Any, y: np.ndarray, kind: Kind, n_classes: int, documents: Any) -> None:
         penalties = np.atleast_1d(np.asarray(self.penalty, dtype=float))
         if penalties.ndim != 1 or not len(penalties) or not (penalties > 0).all():
             raise InputError(f"penalty={self.penalty!r}: expected a positive number, or several.")

@@ -127,9 +127,7 @@ def _fitting(pair: _Pair, precondition: Preconditioner) -> Tensor:
     return torch.where(flat > 0, 1 / flat, 1)
 
 
-def _product(
-    gradient: Tensor, memory: list[_Pair], precondition: Preconditioner
-) -> Tensor:
+def _product(gradient: Tensor, memory: list[_Pair], precondition: Preconditioner) -> Tensor:
     """The two loops: an inverse Hessian that fits the last steps, times the gradient."""
     left, shares = gradient, []
     for pair in reversed(memory):

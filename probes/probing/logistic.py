@@ -35,6 +35,9 @@ class Logistic:
         start = self.x.new_zeros(n * m, rows * c)
         found = minimise(job.objective, start, Curvature(job), tol=tol, max_iter=max_iter)
         weights = found.x.view(n, m, rows, c)
+        if self.softmax:
+            # the same for all classes says nothing, and a sum of 0 is the least penalty
+            weights = weights - weights.mean(-1, keepdim=True)
         return Fitted(
             weights[:, :, :-1].transpose(-1, -2),
             weights[:, :, -1],

@@ -12,11 +12,49 @@ SCORES = ("score", "low", "high")
 _ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
+def draws(documents: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """[token] number of each token's document, and how often each draw has each, [document, 1 + draw].
+
+    The first "draw" has every document once. They depend on the documents and the seed alone, so that
+    two scores differ by their probes.
+    """
+    _, number = np.unique(documents, return_inverse=True)
+    n = int(number.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_BOOTSTRAP)
+    return number, np.concatenate([np.ones((1, n)), drawn]).T
+
+
+def resampled(above: np.ndarray, below: np.ndarray, documents: np.ndarray, seed: int) -> np.ndarray:
+    """[problem, 3] Σ above / Σ below and its interval over documents; what is NaN in `above` is left out.
+
+    above: [problem, token]; below, documents: [token].
+    """
+    number, drawn = draws(documents, seed)
+    there = np.isfinite(above)
+    shares = (by_document(np.where(there, above, 0), number) @ drawn) / (
+        np.maximum(by_document(np.where(there, below, 0), number) @ drawn, 1e-300)
+    )
+    return ends(shares, len(drawn) < 2)
+
+
+def ends(values: np.ndarray, single: bool) -> np.ndarray:
+    """[problem, 3] of values [problem, 1 + draw]: the first and the interval of the rest, NaN for one document."""
+    low, high = np.quantile(values[:, 1:], _ENDS, axis=-1)
+    if single:
+        low, high = np.full((2, len(values)), np.nan)
+    return np.stack([values[:, 0], low, high], -1)
+
+
+def by_document(values: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """[problem, document] sums of values [problem, token]."""
+    n = int(number.max()) + 1
+    return np.stack([np.bincount(number, weights=row, minlength=n) for row in values])
+
+
 class Scorer:
     """Accuracy (mean over labels if there are several), or R² against the training mean.
 
-    Every score has a 95% percentile bootstrap over test documents; the draws depend on the documents
-    and the seed alone, so that two scores differ by their probes.
+    Every score has a 95% percentile bootstrap over test documents.
     """
 
     def __init__(
@@ -24,18 +62,12 @@ class Scorer:
     ) -> None:
         self.kind, self.true = targets.kind, targets.values[split.test]
         seen = targets.values[split.train]
-        _, self._number = np.unique(documents[split.test], return_inverse=True)
-        n = int(self._number.max()) + 1
-        rng = np.random.default_rng(seed)
-        # how often each draw has each document; the first has each once
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=N_BOOTSTRAP)
-        self._draws = np.concatenate([np.ones((1, n)), drawn]).T
-        self._single = n < 2
+        self._number, self._draws = draws(documents[split.test], seed)
         if self.kind == "regression":
             self._mean, self._scale = seen.mean(0), seen.std(0)
-            self._below = self._by_document(self._misses(self._mean)[None])
+            self._below = self._sums(self._misses(self._mean)[None])
         else:
-            self._below = self._by_document(np.ones((1, len(self.true))))
+            self._below = self._sums(np.ones((1, len(self.true))))
 
     def score(self, said: np.ndarray) -> np.ndarray:
         """[problem, 3] score and interval of what was said, [problem, test token, ...]."""
@@ -58,10 +90,10 @@ class Scorer:
     def _values(self, said: np.ndarray) -> np.ndarray:
         """[problem, 1 + draw]"""
         if self.kind == "regression":
-            above = self._by_document(self._misses(said))
+            above = self._sums(self._misses(said))
         else:
             right = said == self.true
-            above = self._by_document(right.mean(-1) if self.kind == "multilabel" else right)
+            above = self._sums(right.mean(-1) if self.kind == "multilabel" else right)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = (above @ self._draws) / (self._below @ self._draws)
         return 1 - share if self.kind == "regression" else share
@@ -71,12 +103,7 @@ class Scorer:
         return np.square((self.true - said) / self._scale).sum(-1)
 
     def _ends(self, values: np.ndarray) -> np.ndarray:
-        low, high = np.quantile(values[:, 1:], _ENDS, axis=-1)
-        if self._single:
-            low, high = np.full((2, len(values)), np.nan)
-        return np.stack([values[:, 0], low, high], -1)
+        return ends(values, len(self._draws) < 2)
 
-    def _by_document(self, values: np.ndarray) -> np.ndarray:
-        """[problem, document] sums of [problem, token]."""
-        n = len(self._draws)
-        return np.stack([np.bincount(self._number, weights=row, minlength=n) for row in values])
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        return by_document(values, self._number)
