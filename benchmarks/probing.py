@@ -56,7 +56,9 @@ def _data(shape: Shape) -> _Data:
         features += [(hidden @ turn).numpy() for turn in turns]
     documents = np.arange(n) // 250
     parts = Split(np.arange(train), np.arange(0), np.arange(train, n))
-    return _Data(features, (scores + noise).argmax(1).numpy(), scores[:, 0].numpy(), documents, parts)
+    return _Data(
+        features, (scores + noise).argmax(1).numpy(), scores[:, 0].numpy(), documents, parts
+    )
 
 
 def logistic(shape: Shape, pairs: int) -> Pairs:
@@ -115,7 +117,9 @@ def _compared(
             scaler = StandardScaler().fit(x[train])
             seen, held = scaler.transform(x[train]), scaler.transform(x[test])
             tried = [estimator(alpha=p) for p in penalties] if path else [estimator()]
-            scores.append(max(each.fit(seen, labels[train]).score(held, labels[test]) for each in tried))
+            scores.append(
+                max(each.fit(seen, labels[train]).score(held, labels[test]) for each in tried)
+            )
         return np.array(scores)
 
     with warnings.catch_warnings():
