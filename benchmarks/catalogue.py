@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from abbie_lens.loops import FAMILIES
-from benchmarks import collecting, diagnose, dynamics, inference, memory, shapes, training
+from benchmarks import collecting, diagnose, dynamics, inference, memory, probing, shapes, training
 from benchmarks.peers import UnavailableError
 from benchmarks.report import Row
 from benchmarks.shapes import Shape
@@ -90,7 +90,12 @@ _DYNAMICS = (
         replace(shapes.CPU, batch=1, pos=64),
     ),
 )
-BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_PRETRAINED)}
+_PROBING = (
+    Benchmark("probes_logistic", 0.4, "lower", TIME, probing.logistic, probing.FULL),
+    Benchmark("probes_ridge", 0.2, "lower", TIME, probing.ridge, probing.FULL),
+    Benchmark("gpu_probes_logistic", 0.05, "lower", TIME, probing.logistic, probing.FULL_GPU),
+)
+BENCHMARKS = {b.name: b for b in (*_CPU, *_GPU, *_LOOPS, *_DYNAMICS, *_PROBING, *_PRETRAINED)}
 
 
 def run(name: str, pairs: int, shape: Shape | None = None) -> Row:

@@ -21,7 +21,7 @@ class Scaler:
     """[width] float64."""
 
     def apply(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Standardised x [token, width] in `dtype`, on its device."""
+        """Standardised x [token, width] in `dtype`, on its device; x itself may be overwritten."""
         # A float32 state loses nothing here: x − mean has the error that x had, and division, unlike
         # a product with 1/scale, neither overflows nor underflows for states of a doubling loop.
         inner = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -31,7 +31,7 @@ class Scaler:
             else torch.from_numpy(each.astype(np.float32)).to(x.device)
             for each in (self.mean, self.scale)
         )
-        return x.to(inner).sub(mean).div_(scale).to(dtype)
+        return x.to(inner).sub_(mean).div_(scale).to(dtype)
 
 
 def scaler(x: Tensor) -> Scaler:

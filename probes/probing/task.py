@@ -101,7 +101,7 @@ class Task:
         there, finite = [], []
         for x in group:
             parts = [_rows(x, which).to(self.device) for which in sides]
-            there.append(all(bool(torch.isfinite(part).all()) for part in parts))
+            there.append(all(_finite(part) for part in parts))
             if there[-1]:
                 finite.append(parts)
         found = iter(self._fit_finite(finite, conditions) if finite else ())
@@ -123,7 +123,10 @@ class Task:
             scalers.append(scaler(parts[0]))
             for side, part in zip(sides, parts, strict=True):
                 side.append(scalers[-1].apply(part, self.dtype))
-        train, validation, test = (torch.stack(side) for side in sides)
+        # one alone needs no copy
+        train, validation, test = (
+            torch.stack(side) if len(side) > 1 else side[0][None] for side in sides
+        )
         solver = self._solver(train)
         path = self._labels([TRUE] * len(self.penalties))
         penalties = torch.tensor(self.penalties, dtype=self.dtype, device=self.device)
@@ -192,3 +195,8 @@ class Task:
 def _rows(x: np.ndarray | Tensor, which: np.ndarray) -> Tensor:
     """A copy of some rows: what was given may be read-only, or mapped from a file."""
     return torch.from_numpy(x[which]) if isinstance(x, np.ndarray) else x[torch.from_numpy(which)]
+
+
+def _finite(x: Tensor) -> bool:
+    """Without a tensor of x's size: the extremes carry a NaN along."""
+    return not x.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(x))
