@@ -142,28 +142,10 @@ class Stored:
         collection = self.own if model is self.model else self.untrained
         first = np.cumsum([0, *(len(window.ids) for window in found)])
         wanted = np.concatenate([at + chosen[i] for i, at in enumerate(first[:-1])])
-        parts: dict[str, list[list[np.ndarray]]] = {site: [] for site in sites}
-        begin = 0
-        for shard in collection.shards():
-            end = begin + len(shard.index)
-            here = wanted[(wanted >= begin) & (wanted < end)] - begin
-            for site in sites:
-                rows = collection.rows[site] or [None]
-                parts[site].append(
-                    [
-                        shard.tensor(site if k is None else f"{site}@{k}")
-                        .flatten(1)
-                        .float()
-                        .numpy()[here]
-                        for k in rows
-                    ]
-                )
-            begin = end
+        # The whole analysis counts batches, whoever reads the states.
+        read = features.collected(collection, sites, wanted, Progress(0))
         progress.step(features.n_batches(found))
-        return {
-            site: [np.concatenate(row) for row in zip(*of_shards, strict=True)]
-            for site, of_shards in parts.items()
-        }
+        return read
 
 
 def _collected(

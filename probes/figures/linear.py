@@ -65,7 +65,9 @@ def draw(
     unit = "R²" if result.kind == "regression" else "accuracy"
     fig.update_yaxes(title={"text": unit if view == "score" else f"selectivity ({unit})"})
     style.caption(fig, _caption(result))
-    return give_room(fig, 290 * len(shown), legend_lines=3, panel_titles=True)
+    return give_room(
+        fig, 290 * len(shown), legend_lines=3 if view == "score" else 1, panel_titles=True
+    )
 
 
 def confusion(result: LinearProbes, site: str, iteration: int, theme: style.Theme) -> go.Figure:
@@ -80,8 +82,8 @@ def confusion(result: LinearProbes, site: str, iteration: int, theme: style.Them
     counts = result.confusion[s, k]
     totals = counts.sum(1, keepdims=True)
     shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
-    names = [labels.token_label(name) for name in result.classes]
-    few = len(names) <= 10
+    names = [labels.name_label(name) for name in result.classes]
+    text = counts if len(names) <= 10 else None
     fig = style.new_figure(
         f"Confusion at k = {k} · {labels.escape(result.description)}",
         _subtitle(result),
@@ -96,7 +98,8 @@ def confusion(result: LinearProbes, site: str, iteration: int, theme: style.Them
         xgap=1,
         ygap=1,
         customdata=counts,
-        texttemplate="%{customdata}" if few else None,
+        text=text,
+        texttemplate=None if text is None else "%{text}",
         hovertemplate="true %{y}, said %{x}<br>%{customdata} tokens, %{z:.1%} of the class<extra></extra>",
         colorbar={"title": {"text": "share of the true class", "side": "right"}},
     )

@@ -41,7 +41,7 @@ def draw(result: ProbeOverlay, *, batch: int, of: str | None, theme: style.Theme
         if of is None and result.kind == "classes":
             values, name = outputs.max(-1), "probability of the class said"
         else:
-            what = labels.escape(result.classes[column])
+            what = labels.name_label(result.classes[column])
             values = outputs[..., column]
             name = what if result.kind == "regression" else f"p({what})"
         limits = None if result.kind == "regression" else (0.0, 1.0)
@@ -56,7 +56,7 @@ def _classes(fig: go.Figure, result: ProbeOverlay, batch: int, given: dict[str, 
     n, theme = len(result.classes), given["theme"]
     colors = [style.series(i, theme)["color"] for i in range(n)]
     steps = [[edge, colors[i]] for i in range(n) for edge in (i / n, (i + 1) / n)]
-    names = [labels.token_label(name) for name in result.classes]
+    names = [labels.name_label(name) for name in result.classes]
     said = np.where(result.said[:, batch] < 0, np.nan, result.said[:, batch]).astype(float)
     return token_grid(
         fig,
@@ -75,4 +75,4 @@ def _answers(result: ProbeOverlay, cell: np.ndarray) -> str:
     if not np.isfinite(cell).all():
         return ""
     order = np.argsort(-cell)[:3] if result.kind != "regression" else range(len(cell))
-    return "<br>".join(f"{labels.token_label(result.classes[c])}: {cell[c]:.3f}" for c in order)
+    return "<br>".join(f"{labels.name_label(result.classes[c])}: {cell[c]:.3f}" for c in order)
