@@ -103,10 +103,15 @@ def confusion(result: LinearProbes, site: str, iteration: int, theme: style.Them
         hovertemplate="true %{y}, said %{x}<br>%{customdata} tokens, %{z:.1%} of the class<extra></extra>",
         colorbar={"title": {"text": "share of the true class", "side": "right"}},
     )
-    fig.update_xaxes(title={"text": "predicted"}, showgrid=False, type="category")
-    fig.update_yaxes(title={"text": "true"}, showgrid=False, type="category", autorange="reversed")
-    longest = max(map(len, result.classes))
-    style.caption(fig, f"{site}, {int(totals.sum())} test tokens.", below=50 + 5 * longest)
+    shared: dict[str, Any] = {"showgrid": False, "type": "category"}
+    longest = max(map(len, names))
+    upright = longest * len(names) <= 85
+    angle = 0 if upright else -90
+    fig.update_xaxes(title={"text": "predicted"}, tickangle=angle, **shared)
+    fig.update_yaxes(title={"text": "true"}, autorange="reversed", **shared)
+    below = 52 if upright else 44 + 7 * longest
+    style.caption(fig, f"{site}, {int(totals.sum())} test tokens.", below=below)
+    fig.update_layout(margin_l=44 + 7 * longest)
     return give_room(fig, 60 + min(40 * len(names), 420))
 
 
