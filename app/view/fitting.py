@@ -28,7 +28,7 @@ WORDS = work.Words(
 _BASELINES = {
     "majority": "most frequent class",
     "shuffled": "shuffled labels",
-    "control": "random labels by word type",
+    "control": "control task",
     "untrained": "untrained model",
     "embedding": "token embedding",
     "head_output": "h₀ (the Head alone)",
