@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 import probes
 from abbie_lens.errors import InputError
+from probes.probing.scores import Scorer
 from probes.probing.split import Split
+from probes.probing.targets import targets
 
 N_DOCUMENTS, LENGTH, WIDTH = 30, 40, 12
 N = N_DOCUMENTS * LENGTH
@@ -125,17 +128,12 @@ def test_the_control_task_can_be_learnt_from_word_types_alone():
 def test_intervals_cover_the_truth():
     """Each document leans to one side: only an interval over documents is wide enough."""
     rng, covered, narrow = np.random.default_rng(0), 0, 0
-    axis = np.zeros(3)
-    axis[0] = 1.0
     n_documents = 60
     documents = np.repeat(np.arange(n_documents), 20)
     parts = Split(np.arange(0, 400), np.arange(0), np.arange(400, 1200))
-    from probes.probing.scores import Scorer
-    from probes.probing.targets import targets
-
     for seed in range(100):
         y = rng.integers(0, 2, len(documents))
-        # what is true of a probe that reads axis 0: P(right) over documents and tokens
+        # what is true of the answers: P(right) over documents and tokens is 0.75
         lean = rng.uniform(0.5, 1.0, n_documents)[documents]
         said = np.where(rng.uniform(size=len(y)) < lean, y, 1 - y)[parts.test]
         scorer = Scorer(targets(y, len(y)), parts, documents, seed)
@@ -143,6 +141,25 @@ def test_intervals_cover_the_truth():
         covered += low <= 0.75 <= high
         narrow += high - low
     assert covered >= 90 and narrow / 100 < 0.12
+
+
+def test_intervals_of_planted_probes_cover_what_each_would_get_on_endless_text():
+    rng, shift = np.random.default_rng(1), 0.6
+    documents = np.repeat(np.arange(60), 20)
+    parts = Split(np.arange(0, 400), np.arange(0), np.arange(400, 1200))
+    y = rng.permutation(np.arange(1200) % 2)
+    states = rng.normal(size=(100, 1200, 3))
+    states[:, :, 0] += shift * (2 * y - 1)
+    fits = probes.fit_many(
+        list(states), y, documents, parts=parts, penalties=(1.0,), shuffled=False
+    )
+    covered = 0
+    for probe, (_, low, high) in zip(fits.probes, fits.score, strict=True):
+        direction = probe.direction[0]
+        offset = probe.intercept[0] - direction @ probe.mean
+        ends = (direction[0] * shift + np.array([offset, -offset])) / np.linalg.norm(direction)
+        covered += low <= norm.cdf(ends).mean() <= high
+    assert covered >= 90
 
 
 def test_states_of_any_scale_and_states_that_are_not_finite():
