@@ -22,6 +22,7 @@ from benchmarks import (
     inference,
     interventions,
     memory,
+    probing,
     shapes,
     training,
 )
@@ -143,6 +144,11 @@ _HALTING = (
         halting.DECODED,
     ),
 )
+_PROBING = (
+    Benchmark("probes_logistic", 0.4, "lower", TIME, probing.logistic, probing.FULL),
+    Benchmark("probes_ridge", 0.2, "lower", TIME, probing.ridge, probing.FULL),
+    Benchmark("gpu_probes_logistic", 0.05, "lower", TIME, probing.logistic, probing.FULL_GPU),
+)
 BENCHMARKS = {
     b.name: b
     for b in (
@@ -150,6 +156,7 @@ BENCHMARKS = {
         *_GPU,
         *_LOOPS,
         *_DYNAMICS,
+        *_PROBING,
         *_INTERVENTIONS,
         *_HALTING,
         *_PRETRAINED,

@@ -1,5 +1,7 @@
 """Analyses of iterative models: each returns a frozen result with a table, a figure and a file."""
 
+from typing import TYPE_CHECKING, Any
+
 from probes import bundle
 from probes.attribution import LogitAttribution, logit_attribution
 from probes.comparison import Comparison
@@ -28,7 +30,13 @@ from probes.interventions.recovery import Recovery, recovery
 from probes.interventions.skipping import Skipping, skip_iterations
 from probes.interventions.steering import Steering, steering
 from probes.lenses import Lens, lens
-from probes.linear_probes import LinearProbes, linear
+from probes.probing.engine import Fits, fit_many
+from probes.probing.iterations import WhichIteration, which_iteration
+from probes.probing.linear import linear
+from probes.probing.overlay import ProbeOverlay
+from probes.probing.result import LinearProbes
+from probes.probing.stored import FittedProbes
+from probes.probing.structural import StructuralFits, fit_structural
 from probes.progress import Cancelled
 from probes.result import Result
 from probes.specialised_iterations import Specialisation, specialisation
@@ -36,6 +44,9 @@ from probes.splits import Split, split
 from probes.task_depth import TaskDepth, task_depth
 from probes.task_exits import TaskExits
 from probes.trajectory import Trajectories, trajectories
+
+if TYPE_CHECKING:
+    from probes.probing.estimator import LinearProbe, RidgeProbe
 
 __all__ = [
     "Ablation",
@@ -45,6 +56,8 @@ __all__ = [
     "ConceptProbes",
     "ConceptSpace",
     "EvalScores",
+    "Fits",
+    "FittedProbes",
     "FixedPoint",
     "FixedPointSearch",
     "FrozenPatterns",
@@ -53,6 +66,7 @@ __all__ = [
     "HaltingSweep",
     "KVSharing",
     "Lens",
+    "LinearProbe",
     "LinearProbes",
     "LogitAttribution",
     "Lyapunov",
@@ -60,18 +74,22 @@ __all__ = [
     "Patching",
     "PathIndependence",
     "PerBlock",
+    "ProbeOverlay",
     "Recovery",
     "Result",
+    "RidgeProbe",
     "Similarity",
     "Skipping",
     "Specialisation",
     "Spectrum",
     "Split",
     "Steering",
+    "StructuralFits",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
     "Upward",
+    "WhichIteration",
     "ablation",
     "attention",
     "bundle",
@@ -79,6 +97,8 @@ __all__ = [
     "entry_and_exit",
     "eval_scores",
     "find_fixed_points",
+    "fit_many",
+    "fit_structural",
     "fixed_point",
     "frozen_patterns",
     "halting",
@@ -102,4 +122,14 @@ __all__ = [
     "task_depth",
     "trajectories",
     "upward",
+    "which_iteration",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Their base classes are scikit-learn's, which takes seconds to import.
+    if name in ("LinearProbe", "RidgeProbe"):
+        from probes.probing import estimator
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,6 @@ asks the same of fixed directions.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from abbie_lens.errors import InputError
-from probes.linear_probes import LinearProbes, linear
+from probes.labels import COUNTED
+from probes.probing import LinearProbes, linear
 from probes.progress import Callback
 from probes.result import Result
-from probes.text_labels import UNDEFINED, Label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,20 +79,22 @@ def probe_entry_and_exit(
     """Fit probes for the current and for the next token at every place, with all baselines of `probes.linear`.
 
     texts: documents, or one text cut at form feeds or blank lines; the bundled sample if None. `n_tokens`: how many of
-    the most frequent tokens are told apart; those in fewer than two documents are left out. Errors: those of `linear`.
+    the most frequent tokens are told apart; those in fewer than two documents are left out. Errors: those of `linear`, and
+    InputError for n_tokens < 2.
     """
     if texts is None:
         from abbie_lens import zoo
 
         texts = zoo.sample_text()
     held = [texts] if isinstance(texts, str) else list(texts)
+    counted = [model.to_str_tokens(text, prepend_bos=False) for text in held]
     fitted = []
     for i, which in enumerate(READ):
         fitted.append(
             linear(
                 model,
                 texts,
-                label=identity_label(model, held, which, n_tokens),
+                label=COUNTED[f"{which}_token"].count(counted, n_tokens),
                 sites=concept_sites(model),
                 n_iters=n_iters,
                 seed=seed,
@@ -130,26 +131,3 @@ def concept_sites(model: Any) -> tuple[str, ...]:
     stages = {stage: range(len(getattr(model, stage))) for stage in ("head", "tail")}
     posts = {s: [f"{s}.{b}.hook_resid_post" for b in bs] for s, bs in stages.items()}
     return ("embed.hook_out", *posts["head"], "loop.hook_readout", *posts["tail"])
-
-
-def identity_label(
-    model: Any, texts: Sequence[str], which: str = "current", n_tokens: int = 20
-) -> Label:
-    """A label for probes: which of the `n_tokens` most frequent tokens of `texts` this token, or the `next` one, is.
-
-    Other tokens have no class. Errors: InputError.
-    """
-    if which not in ("current", "next"):
-        raise InputError(f"which={which!r}: expected 'current' or 'next'.")
-    if isinstance(n_tokens, bool) or not isinstance(n_tokens, int) or n_tokens < 2:
-        raise InputError(f"n_tokens={n_tokens!r}: expected an integer >= 2.")
-    counts = Counter(t for text in texts for t in model.to_str_tokens(text, prepend_bos=False))
-    common = [token for token, _ in counts.most_common(n_tokens)]
-    numbers = {token: i for i, token in enumerate(common)}
-    shift = int(which == "next")
-
-    def number(str_tokens: Sequence[str]) -> np.ndarray:
-        own = [numbers.get(token, UNDEFINED) for token in str_tokens]
-        return np.array([*own[shift:], *[UNDEFINED] * shift][: len(own)], dtype=np.int64)
-
-    return Label(f"{which}_token", f"which token the {which} one is", tuple(common), number)

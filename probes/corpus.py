@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from abbie_lens.corpus import encode
 from abbie_lens.errors import InputError
-from probes.text_labels import UNDEFINED, Label
+from probes.labels.counted import Counted
+from probes.labels.label import UNDEFINED, Labelling
+from probes.labels.spans import SpanLabel
 
 LEAST_DOCUMENTS = 4
-TEST_SHARE = 0.3
-_SPLIT_ATTEMPTS = 50
 _CHARACTERS_PER_TOKEN = 12
 """More than any tokenizer of text needs: how much of a long text is tokenized for a budget of tokens."""
 
@@ -32,7 +33,7 @@ class Window:
     ids: list[int]
     """Token ids, a beginning-of-sequence token first where the tokenizer has one."""
     labels: np.ndarray
-    """[pos] class numbers; -1 where undefined."""
+    """[pos] class numbers, -1 where undefined; of a label without classes numbers, NaN where undefined."""
 
 
 def split_documents(texts: str | Sequence[str]) -> list[str]:
@@ -54,40 +55,97 @@ def split_documents(texts: str | Sequence[str]) -> list[str]:
     return documents
 
 
+def documents_for(
+    label: Labelling | Counted, texts: str | Sequence[str] | None = None
+) -> list[str]:
+    """The documents that a label is read in: its own, or those of `texts`, or of the bundled sample if None.
+
+    Errors: InputError for texts other than the label's own; as `split_documents`.
+    """
+    if isinstance(label, SpanLabel):
+        if texts is not None and list(texts) != list(label.documents):
+            raise InputError(
+                f"texts: label {label.name!r} has {len(label.documents)} documents of its own, and these are others;"
+                " leave texts out."
+            )
+        return split_documents(label.documents)
+    if texts is None:
+        from abbie_lens import zoo
+
+        texts = zoo.sample_text()
+    return split_documents(texts)
+
+
 def windows(
-    model: Any, documents: Sequence[str], label: Label, max_tokens: int, seed: int
+    model: Any, documents: Sequence[str], label: Labelling, max_tokens: int, seed: int
 ) -> list[Window]:
     """Labelled windows of at most the model's context, about `max_tokens` tokens in all.
 
     Every document gives its beginning; if there are too many, a seeded choice of them is used.
     """
-    share = max(256, max_tokens // len(documents))
-    order = np.random.default_rng(seed).permutation(len(documents))
     found, n_tokens = [], 0
-    for number in order.tolist():
+    for number, ids, spans in _read(model, documents, max_tokens, seed):
         if n_tokens >= max_tokens and len({w.document for w in found}) >= LEAST_DOCUMENTS:
             break
-        text = documents[int(number)][: share * _CHARACTERS_PER_TOKEN]
-        if not text.strip():
-            continue
-        ids = model.to_tokens(text, prepend_bos=False)[0].tolist()[:share]
-        found += _cut(model, number, ids, label)
+        found += _cut(model, number, ids, spans, label)
         n_tokens += len(ids)
     return found
 
 
-def _cut(model: Any, document: int, ids: list[int], label: Label) -> Iterator[Window]:
+def settled(
+    model: Any, documents: Sequence[str], label: Labelling | Counted, max_tokens: int, seed: int
+) -> Labelling:
+    """The label itself, or counted over the tokens that `windows` gives."""
+    if not isinstance(label, Counted):
+        return label
+    read = _read(model, documents, max_tokens, seed)
+    return label.count(model.to_str_tokens(torch.as_tensor(ids)) for _, ids, _ in read)
+
+
+def beginnings(
+    model: Any, documents: Sequence[str], max_tokens: int, seed: int
+) -> list[tuple[int, str]]:
+    """What `windows` reads, as text: number of a document, and its beginning."""
+    found, n_tokens = [], 0
+    for number, ids, spans in _read(model, documents, max_tokens, seed):
+        if n_tokens >= max_tokens and len(found) >= LEAST_DOCUMENTS:
+            break
+        found.append((number, documents[number][: int(spans[-1, 1])]))
+        n_tokens += len(ids)
+    return found
+
+
+def _read(
+    model: Any, documents: Sequence[str], max_tokens: int, seed: int
+) -> Iterator[tuple[int, list[int], np.ndarray]]:
+    """Documents in a seeded order: number, token ids, their characters [pos, 2]."""
+    if model.tokenizer is None:
+        raise InputError("model: it has no tokenizer, and so reads no text.")
+    share = max(256, max_tokens // len(documents))
+    for number in np.random.default_rng(seed).permutation(len(documents)).tolist():
+        text = str(documents[number])[: share * _CHARACTERS_PER_TOKEN]
+        if not text.strip():
+            continue
+        pieces = [*encode(text, model.tokenizer)]
+        ids = np.concatenate([ids for ids, _ in pieces])[:share].tolist()
+        yield number, ids, np.concatenate([spans for _, spans in pieces])[:share]
+
+
+def _cut(
+    model: Any, document: int, ids: list[int], spans: np.ndarray, label: Labelling
+) -> Iterator[Window]:
     # Labels are of the whole document: a quotation may begin in one window and end in the next.
-    labels = label(model.to_str_tokens(torch.as_tensor(ids)))
+    labels = label.of(document, model.to_str_tokens(torch.as_tensor(ids)), spans)
     bos = getattr(model.tokenizer, "bos_token_id", None)
     start = [] if bos is None else [bos]
+    nothing = UNDEFINED if label.classes else np.nan
     size = model.cfg.n_ctx - len(start)
     for i in range(0, len(ids), size):
-        piece = np.concatenate([[UNDEFINED] * len(start), labels[i : i + size]])
-        yield Window(document, start + ids[i : i + size], piece.astype(np.int64))
+        piece = np.concatenate([np.full(len(start), nothing), labels[i : i + size]])
+        yield Window(document, start + ids[i : i + size], piece.astype(labels.dtype))
 
 
-def usable_classes(found: Sequence[Window], label: Label) -> list[int]:
+def usable_classes(found: Sequence[Window], label: Labelling) -> list[int]:
     """Classes that occur in at least two documents, so that both sides of a split can have them.
 
     Errors: InputError if fewer than two remain.
@@ -105,31 +163,3 @@ def usable_classes(found: Sequence[Window], label: Label) -> list[int]:
             f" more; documents by class: {counts}. Choose another label or more varied texts."
         )
     return usable
-
-
-def split_by_document(
-    labels: np.ndarray, documents: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and test tokens: whole documents, every class on both sides.
-
-    labels, documents: [token]. Errors: InputError if 50 seeded draws find no such split.
-    """
-    # scikit-learn takes seconds to import, and most of probes never needs it.
-    from sklearn.model_selection import GroupShuffleSplit
-
-    wanted = set(labels.tolist())
-    splitter = GroupShuffleSplit(_SPLIT_ATTEMPTS, test_size=TEST_SHARE, random_state=seed)
-    for train, test in splitter.split(labels, groups=documents):
-        if set(labels[train].tolist()) == wanted == set(labels[test].tolist()):
-            return train, test
-    raise InputError(
-        f"texts: no split of {len(set(documents.tolist()))} documents has every class in both its"
-        " training and its test part; use more documents, or a label with fewer rare classes."
-    )
-
-
-def thin(indices: np.ndarray, at_most: int, seed: int) -> np.ndarray:
-    """A seeded choice of `at_most` of the indices, in their order."""
-    if len(indices) <= at_most:
-        return indices
-    return np.sort(np.random.default_rng(seed).choice(indices, at_most, replace=False))

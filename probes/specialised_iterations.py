@@ -21,10 +21,10 @@ from probes.control import fresh_weights
 from probes.dynamics.patterns import Layout
 from probes.inputs import Inputs, prepare
 from probes.interventions.skipping import Skipping, skip_iterations
-from probes.linear_probes import LinearProbes, linear
+from probes.labels import Label
+from probes.probing import LinearProbes, linear
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.text_labels import Label
 
 if TYPE_CHECKING:
     import pandas as pd

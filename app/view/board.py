@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from abbie_lens import zoo
-from abbie_lens.errors import AbbieLensError
-from abbie_lens.files.layout import is_model_folder
 from abbie_lens.tasks.evaluate import TaskEvaluation
 from abbie_lens.zoo import ZooModel
 from app.view import plain
@@ -22,18 +17,6 @@ from probes import leaderboard
 MEASURES = {"text": ("Text: NLL", "evaluation"), "task": ("Tasks: accuracy", "accuracy")}
 """What a leaderboard is of: its title, and where `ZooModel.metrics` has it."""
 _SPARK = "by r"
-
-
-def described(names: Mapping[str, str]) -> list[ZooModel]:
-    """The files of those models (name or folder -> what it is called) that are bundled, or saved in a folder."""
-    found = []
-    for name, called in names.items():
-        with suppress(AbbieLensError):  # its own page says what is wrong with it
-            if name in zoo.names():
-                found.append(zoo.describe(name))
-            elif is_model_folder(Path(name)):
-                found.append(zoo.describe_folder(Path(name), called))
-    return found
 
 
 def measured(models: Sequence[ZooModel], measure: str) -> list[ZooModel]:

@@ -12,8 +12,8 @@ import streamlit as st
 
 from abbie_lens import halting
 from abbie_lens.errors import AbbieLensError
-from app import summary
-from app.view import board, downloads, figures, notices, plain, runs, scales
+from app import summary, trained
+from app.view import downloads, figures, notices, plain, runs, scales
 from app.view.source import LiveSource
 from probes import Comparison, Result, overlays
 from probes.figures import labels
@@ -54,7 +54,7 @@ TITLES = {name: title for name, (title, *_) in (OVERLAYS | LOOKS).items()}
 
 def alike(model: str, names: Sequence[str], called: dict[str, str]) -> list[str]:
     """The other models, those with as large a vocabulary first: their losses can be compared."""
-    sizes = {m.name: m.config.d_vocab for m in board.described(called)}
+    sizes = {m.name: m.config.d_vocab for m in trained.described(called)}
     size = {name: sizes.get(name, sizes.get(called[name])) for name in names}
     others = [name for name in names if name != model]
     return sorted(others, key=lambda name: size[name] != size[model])

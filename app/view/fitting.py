@@ -10,6 +10,7 @@ import streamlit as st
 import probes
 from abbie_lens.bridged import Loop
 from app.view import plain, runs, work
+from app.view.labels import Choice
 from probes import LinearProbes
 
 SLOT = "probe_job"
@@ -27,6 +28,7 @@ WORDS = work.Words(
 _BASELINES = {
     "majority": "most frequent class",
     "shuffled": "shuffled labels",
+    "control": "control task",
     "untrained": "untrained model",
     "embedding": "token embedding",
     "head_output": "h₀ (the Head alone)",
@@ -39,7 +41,7 @@ class Request:
 
     model: str
     text: str | None
-    label: str
+    choice: Choice
     sites: tuple[str, ...]
     n_iters: int
     loop: Loop | None = None
@@ -51,7 +53,7 @@ def start(request: Request) -> None:
 
     def fit(progress: object) -> LinearProbes:
         return probes.linear(
-            model, request.text, label=request.label, sites=request.sites,
+            model, request.text, label=request.choice.label, sites=request.sites,
             n_iters=request.n_iters, progress=progress,
         )  # fmt: skip
 
@@ -63,33 +65,38 @@ def outcome(request: Request) -> LinearProbes | None:
     return work.outcome(SLOT, request, WORDS)
 
 
-def numbers(result: LinearProbes) -> None:
-    """Last iteration of the first site and every baseline, as a small table."""
-    table = summary(result)
+def numbers(result: LinearProbes, site: str) -> None:
+    """Last iteration of a site and every baseline, as a small table."""
+    table = summary(result, site)
+    name = table.columns[1]
     st.dataframe(
         table,
         hide_index=True,
-        column_config={"accuracy": st.column_config.NumberColumn("accuracy", format="%.3f")},
+        column_config={name: st.column_config.NumberColumn(name, format="%.3f")},
     )
-    train, test = result.n_documents
+    train, held, test = result.n_documents
+    classes = f"{len(result.classes)} classes; " if result.kind == "classes" else ""
     st.caption(
-        f"{len(result.classes)} classes; {train} documents to fit on, {test} to test on. "
+        f"{classes}{train} documents to fit on, {held} to choose the penalty "
+        f"on, {test} to test on. "
         "Intervals: 95% bootstrap over test documents."
     )
     if result.dropped_classes:
         st.caption(f"Too rare to probe: {plain.markdown(', '.join(result.dropped_classes))}.")
     if result.unfinished:
-        st.caption(f"{result.unfinished} fits stopped at the solver's iteration limit.")
+        st.caption(f"{result.unfinished} fits stopped before the solver was done.")
 
 
-def summary(result: LinearProbes) -> pd.DataFrame:
-    """Columns `condition`, `accuracy`: the last iteration of the first site, then the baselines.
+def summary(result: LinearProbes, site: str | None = None) -> pd.DataFrame:
+    """Columns `condition`, `accuracy` (`R²` of numbers): the last iteration of a site (the first if None), then the baselines.
 
     The last, not the best: choosing an iteration by its test accuracy would flatter the states.
     """
-    last = max(0, int(result.rows[0]) - 1)
-    rows = [(f"state at k = {last}", float(result.trained[0, last, 0]))]
+    s = 0 if site is None else result.sites.index(site)
+    last = max(0, int(result.rows[s]) - 1)
+    rows = [(f"state at k = {last}", float(result.trained[s, last, 0]))]
     for name, title in _BASELINES.items():
         values = getattr(result, name)
-        rows.append((title, float(values[0, last, 0] if values.ndim == 3 else values[0])))
-    return pd.DataFrame(rows, columns=["condition", "accuracy"])
+        rows.append((title, float(values[s, last, 0] if values.ndim == 3 else values[0])))
+    score = "R²" if result.kind == "regression" else "accuracy"
+    return pd.DataFrame(rows, columns=["condition", score])

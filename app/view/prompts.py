@@ -6,10 +6,9 @@ from functools import lru_cache
 
 import streamlit as st
 
-from abbie_lens import tasks
 from abbie_lens.files import installed
 from abbie_lens.tasks.base import Task
-from app.view import board
+from app.trained import own_task
 
 PROSE = (
     "She opened the letter slowly, and when she had read it to the end she looked up at him and said",
@@ -21,16 +20,6 @@ LANGUAGE = (
     "The opposite of hot is cold. The opposite of up is",
 )
 """For a model of the real language, which the installed ones are."""
-
-
-def own_task(model: str) -> Task | None:
-    """The task that a saved model was trained on, as its files tell; None for one of text."""
-    for found in board.described({model: model}):
-        accuracy = found.metrics.get("accuracy") or {}
-        settings = accuracy.get("task") or (found.metrics.get("training") or {}).get("task")
-        if settings:
-            return tasks.decode(settings)
-    return None
 
 
 def usual(model: str, number: int = 0) -> str:

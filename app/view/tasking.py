@@ -11,8 +11,8 @@ import probes
 from abbie_lens import tasks
 from abbie_lens.bridged import Loop
 from abbie_lens.tasks.base import Task
+from app.trained import own_task
 from app.view import notices, picker, runs, work
-from app.view.prompts import own_task
 from app.view.source import LiveSource
 from probes import TaskDepth
 

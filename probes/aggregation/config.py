@@ -9,7 +9,7 @@ from typing import Any
 
 from abbie_lens.errors import ConfigError
 from abbie_lens.settings import check_types
-from probes.text_labels import get_label
+from probes.labels.text import get_label
 
 VARIANTS = ("trained", "random", "shuffled")
 
@@ -33,7 +33,7 @@ class AggregateConfig:
     max_tokens: int | None = None
     """Tokens to read, up to a window more; None: all."""
     label: str = "current_class"
-    """Classes of tokens that are told apart (`probes.text_labels`)."""
+    """Classes of tokens that are told apart (`probes.labels`)."""
     variants: tuple[str, ...] = VARIANTS
     """The model as it is; random weights of its shape; itself on each window's tokens in another order."""
     sample: int = 512

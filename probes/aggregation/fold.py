@@ -13,8 +13,9 @@ from abbie_lens.corpus import Window, batches, padded
 from abbie_lens.errors import InputError
 from probes.aggregation.config import AggregateConfig
 from probes.aggregation.part import Part
+from probes.labels.label import UNDEFINED
+from probes.labels.text import get_label
 from probes.result import Result
-from probes.text_labels import UNDEFINED, get_label
 
 Analyse = Callable[..., Result]
 """analyse(model, tokens, n_iters, attention_mask=...) -> a result with `per_token()`."""

@@ -12,8 +12,8 @@ import numpy as np
 from abbie_lens.errors import CheckpointError, InputError, nearest
 from probes.aggregation.config import AggregateConfig
 from probes.aggregation.part import Part
+from probes.labels.text import get_label
 from probes.result import Result
-from probes.text_labels import get_label
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -43,6 +43,12 @@ def token_label(token: str, max_chars: int | None = MAX_CHARS) -> str:
     return escape(visible(token, max_chars))
 
 
+def name_label(name: str) -> str:
+    """A name, escaped; one that is a token, with spaces around it or what does not show, as tokens are."""
+    plain = name.strip() == name and name.isprintable() and name
+    return escape(name) if plain else token_label(name)
+
+
 def token_labels(tokens: Sequence[str], max_chars: int | None = MAX_CHARS) -> list[str]:
     """A label per position, no two equal: the n-th appearance of a token carries its number."""
     labels = [token_label(t, max_chars) for t in tokens]

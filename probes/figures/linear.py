@@ -1,4 +1,4 @@
-"""Figure of linear probes: accuracy against the iteration, every baseline a line of its own."""
+"""Figures of linear probes: scores against the iteration with every baseline, selectivity, confusion."""
 
 from __future__ import annotations
 
@@ -12,18 +12,35 @@ from probes.figures import labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.linear_probes import LinearProbes
+    from probes.probing.result import LinearProbes
+
+_NAMES = {
+    "trained": "trained model",
+    "untrained": "untrained model",
+    "control": "control task (random label by word type)",
+    "shuffled": "shuffled labels",
+    "selectivity": "trained − control task",
+}
 
 
-def accuracy(result: LinearProbes, *, site: str | None, theme: Any) -> go.Figure:
-    """One panel a site: the model's states with their interval, and all five baselines."""
+def draw(
+    result: LinearProbes, *, view: str, site: str | None, iteration: int, theme: style.Theme
+) -> go.Figure:
+    """The figure of one view. Errors: InputError for an unknown view, site or iteration."""
     if site is not None and site not in result.sites:
         raise InputError(f"site={site!r}: expected one of {', '.join(result.sites)}.")
+    if view == "confusion":
+        return confusion(result, site or result.sites[0], iteration, theme)
+    views = {
+        "score": ("shuffled", "control", "untrained", "trained"),
+        "selectivity": ("selectivity",),
+    }
+    if view not in views:
+        raise InputError(f"view={view!r}: expected one of {', '.join(views)}, confusion.")
     shown = list(result.sites) if site is None else [site]
     fig = style.new_figure(
         f"Linear probes · {labels.escape(result.description)}",
-        f"{labels.escape(result.model.name)} · r = {result.n_iters} ·"
-        f" {sum(result.n_documents)} documents, {int(result.counts.sum())} tokens",
+        _subtitle(result),
         theme=theme,
         rows=len(shown),
         cols=1,
@@ -31,67 +48,134 @@ def accuracy(result: LinearProbes, *, site: str | None, theme: Any) -> go.Figure
         vertical_spacing=0.25 / len(shown),
     )
     for row, name in enumerate(shown, start=1):
-        _panel(fig, result, result.sites.index(name), row, theme)
-        last = row == len(shown)
-        style.iteration_axis(
-            fig, result.trained.shape[1], row=row, col=1, title="iteration k" if last else None
-        )
-    fig.update_yaxes(title={"text": "accuracy"})
+        for condition in views[view]:
+            values = getattr(result, condition)[result.sites.index(name)]
+            _curve(fig, condition, values, row, theme)
+        if view == "score":
+            _baselines(fig, result, row, theme)
+        else:
+            zero: dict[str, Any] = {
+                "line": {"color": style.palette(theme).line},
+                "row": row,
+                "col": 1,
+            }
+            fig.add_hline(y=0, **zero)
+        title = "iteration k" if row == len(shown) else None
+        style.iteration_axis(fig, result.trained.shape[1], row=row, col=1, title=title)
+    unit = "R²" if result.kind == "regression" else "accuracy"
+    fig.update_yaxes(title={"text": unit if view == "score" else f"selectivity ({unit})"})
     style.caption(fig, _caption(result))
-    return give_room(fig, 290 * len(shown), legend_lines=2, panel_titles=True)
+    return give_room(
+        fig, 290 * len(shown), legend_lines=3 if view == "score" else 1, panel_titles=True
+    )
 
 
-def _panel(fig: go.Figure, result: LinearProbes, s: int, row: int, theme: Any) -> None:
-    k = np.arange(result.trained.shape[1])
-    colors = style.palette(theme)
-    curves = [
-        ("shuffled labels", result.shuffled[s], style.series(4, theme) | {"dash": "dot"}),
-        ("untrained model", result.untrained[s], style.role("control", theme)),
-        ("trained model", result.trained[s], style.role("trained", theme)),
-    ]
-    for name, values, look in curves:
-        there = np.isfinite(values[:, 1])
-        # One band only: the scores share their test documents, so three would hide one another.
-        if name == "trained model" and there.sum() > 1:
-            fig.add_scatter(
-                x=np.concatenate([k[there], k[there][::-1]]),
-                y=np.concatenate([values[there, 2], values[there, 1][::-1]]),
-                fill="toself",
-                fillcolor=style.rgba(look["color"], 0.15),
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=name,
-                row=row,
-                col=1,
-            )
+def confusion(result: LinearProbes, site: str, iteration: int, theme: style.Theme) -> go.Figure:
+    """Test tokens by true and predicted class, as shares of the true class."""
+    if result.kind != "classes":
+        raise InputError(f"view='confusion': only labels with classes have one, not {result.kind}.")
+    s = result.sites.index(site)
+    n_rows = max(1, int(result.rows[s]))
+    k = iteration + n_rows if iteration < 0 else iteration
+    if not 0 <= k < n_rows:
+        raise InputError(f"iteration={iteration}: {site} has rows 0 to {n_rows - 1}.")
+    counts = result.confusion[s, k]
+    totals = counts.sum(1, keepdims=True)
+    shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    names = [labels.name_label(name) for name in result.classes]
+    text = counts if len(names) <= 10 else None
+    fig = style.new_figure(
+        f"Confusion at k = {k} · {labels.escape(result.description)}",
+        _subtitle(result),
+        theme=theme,
+    )
+    fig.add_heatmap(
+        z=shares,
+        x=names,
+        y=names,
+        zmin=0,
+        zmax=1,
+        xgap=1,
+        ygap=1,
+        customdata=counts,
+        text=text,
+        texttemplate=None if text is None else "%{text}",
+        hovertemplate="true %{y}, said %{x}<br>%{customdata} tokens, %{z:.1%} of the class<extra></extra>",
+        colorbar={"title": {"text": "share of the true class", "side": "right"}},
+    )
+    shared: dict[str, Any] = {"showgrid": False, "type": "category"}
+    longest = max(map(len, names))
+    upright = longest * len(names) <= 85
+    angle = 0 if upright else -90
+    fig.update_xaxes(title={"text": "predicted"}, tickangle=angle, **shared)
+    fig.update_yaxes(title={"text": "true"}, autorange="reversed", **shared)
+    below = 52 if upright else 44 + 7 * longest
+    style.caption(fig, f"{site}, {int(totals.sum())} test tokens.", below=below)
+    fig.update_layout(margin_l=44 + 7 * longest)
+    return give_room(fig, 60 + min(40 * len(names), 420))
+
+
+def _subtitle(result: LinearProbes) -> str:
+    return (
+        f"{labels.escape(result.model.name)} · r = {result.n_iters} ·"
+        f" {sum(result.n_documents)} documents, {int(result.counts.sum())} tokens"
+    )
+
+
+def _look(condition: str, theme: style.Theme) -> dict[str, Any]:
+    if condition == "shuffled":
+        return style.series(4, theme) | {"dash": "dot"}
+    if condition == "control":
+        return style.series(5, theme) | {"dash": "dashdot"}
+    return style.role("control" if condition == "untrained" else "trained", theme)
+
+
+def _curve(
+    fig: go.Figure, condition: str, values: np.ndarray, row: int, theme: style.Theme
+) -> None:
+    k, look, name = np.arange(len(values)), _look(condition, theme), _NAMES[condition]
+    there = np.isfinite(values[:, 1])
+    # One band only: the scores share their test documents, so four would hide one another.
+    if condition in ("trained", "selectivity") and there.sum() > 1:
         fig.add_scatter(
-            x=k,
-            y=values[:, 0],
-            name=name,
+            x=np.concatenate([k[there], k[there][::-1]]),
+            y=np.concatenate([values[there, 2], values[there, 1][::-1]]),
+            fill="toself",
+            fillcolor=style.rgba(look["color"], 0.15),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
             legendgroup=name,
-            showlegend=row == 1,
-            mode="lines+markers",
-            line={"color": look["color"], "dash": look["dash"], "width": 2.5},
-            marker={"symbol": look["symbol"], "size": 7},
-            customdata=values[:, 1:],
-            hovertemplate=f"{name}, k = %{{x}}<br>%{{y:.3f}}  [%{{customdata[0]:.3f}},"
-            " %{customdata[1]:.3f}]<extra></extra>",
             row=row,
             col=1,
         )
-    flat = [
-        (
-            "h<sub>0</sub> (Head output)",
-            result.head_output,
-            style.role("h0", theme)["color"],
-            "dash",
-        ),
+    fig.add_scatter(
+        x=k,
+        y=values[:, 0],
+        name=name,
+        legendgroup=name,
+        showlegend=row == 1,
+        mode="lines+markers",
+        line={"color": look["color"], "dash": look["dash"], "width": 2.5},
+        marker={"symbol": look["symbol"], "size": 7},
+        customdata=values[:, 1:],
+        hovertemplate=f"{name}, k = %{{x}}<br>%{{y:.3f}}  [%{{customdata[0]:.3f}},"
+        " %{customdata[1]:.3f}]<extra></extra>",
+        row=row,
+        col=1,
+    )
+
+
+def _baselines(fig: go.Figure, result: LinearProbes, row: int, theme: style.Theme) -> None:
+    colors = style.palette(theme)
+    h0 = style.role("h0", theme)["color"]
+    majority = "mean" if result.kind == "regression" else "majority class"
+    for name, values, color, dash in (
+        ("h<sub>0</sub> (Head output)", result.head_output, h0, "dash"),
         ("token embedding", result.embedding, colors.ink, "dashdot"),
-        ("majority class", result.majority, colors.muted, "dot"),
-    ]
-    for name, values, color, dash in flat:
+        (majority, result.majority, colors.muted, "dot"),
+    ):
         fig.add_scatter(
             x=[-0.5, result.trained.shape[1] - 0.5],
             y=[values[0]] * 2,
@@ -108,12 +192,12 @@ def _panel(fig: go.Figure, result: LinearProbes, s: int, row: int, theme: Any) -
 
 def _caption(result: LinearProbes) -> str:
     classes = ", ".join(
-        f"{name} {train}+{test}"
-        for name, (train, test) in zip(result.classes, result.counts, strict=True)
+        f"{name} {'+'.join(map(str, sides))}"
+        for name, sides in zip(result.classes, result.counts.tolist(), strict=True)
     )
-    text = f"{result.formula}. Tokens by class (training + test): {classes}."
+    text = f"{result.formula}. Tokens by class (training + validation + test): {classes}."
     if result.dropped_classes:
         text += f" Left out, in fewer than two documents: {', '.join(result.dropped_classes)}."
     if result.unfinished:
-        text += f" {result.unfinished} fits stopped at the solver's iteration limit."
+        text += f" {result.unfinished} fits stopped before the solver was done."
     return text

@@ -23,9 +23,9 @@ from probes import decoding, running
 from probes.class_means import ALL, class_means
 from probes.control import fresh_weights
 from probes.inputs import Inputs, prepare
+from probes.labels import UNDEFINED, Label, get_label
 from probes.progress import Callback, Progress
 from probes.result import Result
-from probes.text_labels import UNDEFINED, Label, get_label
 from probes.tidy import tidy, with_control
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Skipping(Result):
     repeat_delta_nll: np.ndarray
     """[iteration, batch, pos] in nats."""
     label: str
-    """What the classes are of (`probes.text_labels`)."""
+    """What the classes are of (`probes.labels`)."""
     classes: tuple[str, ...]
     """All tokens, then the label's classes."""
     token_classes: np.ndarray
@@ -120,7 +120,7 @@ def skip_iterations(
 ) -> Skipping:
     """Skip, and repeat, every iteration in turn; the change in prediction by token and by class of tokens.
 
-    Several texts are documents: intervals are over them. `label` names the classes (`probes.text_labels`), by default
+    Several texts are documents: intervals are over them. `label` names the classes (`probes.labels`), by default
     those of the token that is predicted. `seed` draws the control's weights and the bootstrap; `progress` counts
     iterations that are run. Errors: InputError for bad input; DepthError.
     """

@@ -9,7 +9,7 @@ from abbie_lens import load, zoo
 from abbie_lens.files.layout import ACCURACY, EVALUATION
 from abbie_lens.loops import UTACT, AdaPonder, Ouro, PonderNet
 from abbie_lens.tasks.evaluate import TaskEvaluation
-from app.view import board
+from app import trained
 
 from .conftest import TEXT
 from .test_pages import assert_calm, figures, texts, titles
@@ -70,7 +70,7 @@ def test_models_without_measurements_are_named(dashboard):
 
 def test_a_broken_folder_does_not_take_the_board_away(dashboard, model_folders, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "abbie-lens"}')
-    assert board.described({str(tmp_path): "broken"}) == []
+    assert trained.described({str(tmp_path): "broken"}) == []
     assert_calm(dashboard("compare.py", models=(str(model_folders[0]), str(tmp_path))))
 
 

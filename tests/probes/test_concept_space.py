@@ -8,8 +8,9 @@ import probes
 from abbie_lens.errors import InputError
 from abbie_lens.loops import AbbieC, AbbieD
 from probes import bundle
-from probes.concept_probes import identity_label, probe_entry_and_exit
+from probes.concept_probes import probe_entry_and_exit
 from probes.concept_space import entry_and_exit
+from probes.labels import COUNTED
 from tests.abbie_lens.families import LOOPS, make
 
 R = 3
@@ -69,13 +70,8 @@ def test_a_probe_reads_the_current_token_from_the_embedding(speaker, tmp_path):
     model, rng = speaker(AbbieD()), np.random.default_rng(0)
     words = ["the", "cat", "sat", "on", "mat,"]
     documents = [" ".join(rng.choice(words, 12)) for _ in range(8)]
-    label = identity_label(model, documents, "current", 5)
-    own = label(model.to_str_tokens(documents[0], prepend_bos=False))
-    after = identity_label(model, documents, "next", 5)(
-        model.to_str_tokens(documents[0], prepend_bos=False)
-    )
-    np.testing.assert_array_equal(after[:-1], own[1:])
-    assert after[-1] == -1 and {-1} < set(own.tolist())
+    counted = [model.to_str_tokens(text, prepend_bos=False) for text in documents]
+    label = COUNTED["current_token"].count(counted, 5)
     told = []
     read = probe_entry_and_exit(model, documents, 1, n_tokens=5, progress=lambda *x: told.append(x))
     assert read.places == ("embed", "head.0", "z@0", "z@1", "tail.0") and told[-1][0] == told[-1][1]
@@ -111,8 +107,6 @@ def test_it_reads_back_is_drawn_and_refuses(speaker, found, tmp_path):
     with pytest.raises(InputError, match="of='x'"):
         found.figure(view="tokens", of="x")
     model = speaker(AbbieD())
-    with pytest.raises(InputError, match="which='last'"):
-        identity_label(model, TEXTS, "last")
-    with pytest.raises(InputError, match="n_tokens=1"):
-        identity_label(model, TEXTS, n_tokens=1)
+    with pytest.raises(InputError, match="n=1"):
+        probe_entry_and_exit(model, TEXTS, n_tokens=1)
     assert set(found.per_token()) == {"log2_current_rank", "log2_next_rank", "next_log_probability"}

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from abbie_lens import halting
+from app import trained
 from app.settings import Settings
 from app.view import board, comparing, figures, notices, page, picker, plain, prompts
 from app.view.source import LiveSource
@@ -16,7 +17,7 @@ page.header(
 )
 names = picker.names(Settings.from_env())
 called = picker.labels(names)
-models = board.described(called)
+models = trained.described(called)
 what = st.segmented_control(
     "Compare", list(WHAT), default="all", required=True, key="compare", format_func=WHAT.get,
     bind="query-params", label_visibility="collapsed",

@@ -4,6 +4,7 @@ import streamlit as st
 
 from abbie_lens import tasks
 from app.settings import Settings
+from app.trained import own_task
 from app.view import examples, figures, notices, page, picker, runs, tasking, thresholds
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
@@ -25,7 +26,7 @@ if not isinstance(source, LiveSource):
     notices.notice("A bundle has no model to ask", "Close the bundle to measure a model on a task.")
     st.stop()
 runs.model(source.model, source.loop)  # a folder that is no model is said before anything is chosen
-own, names = tasking.own_task(source.model), list(tasks.TASKS)
+own, names = own_task(source.model), list(tasks.TASKS)
 if own is None:
     fitting = tasking.task_models(picker.names(Settings.from_env()))
     notices.notice(

@@ -1,16 +1,15 @@
-"""Linear probes: the split, the baselines, and a planted signal."""
+"""Linear probes of a model: every baseline in the result, its table and its figure."""
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 import probes
 from abbie_lens import zoo
 from abbie_lens.errors import InputError, SiteError
 from probes import corpus
-from probes.classifier import MAX_FIT_ITERATIONS, Task
-from probes.text_labels import LABELS, Label, get_label
+from probes.labels.label import Label
+from probes.labels.text import LABELS, get_label
+from probes.probing.result import BY_ROW, FLAT
 
 WORDS = ["the", "cat", "sat", "on", "mat,", "and", "rat", "ran;", "then", "ran."]
 
@@ -31,77 +30,6 @@ def documents():
 def result(model, documents):
     sites = ("loop.hook_state", "body.1.attn.hook_z", "head.0.hook_resid_post")
     return probes.linear(model, documents, label="current_class", sites=sites, n_iters=2)
-
-
-def task(n=200, seed=0):
-    """Ten documents of twenty tokens; the last three are the test part."""
-    rng = np.random.default_rng(seed)
-    documents = np.repeat(np.arange(10), n // 10)
-    return Task(rng.integers(0, 2, n), documents, np.arange(0, 140), np.arange(140, n), seed)
-
-
-def test_scaler_and_probe_see_training_tokens_only():
-    job, rng = task(), np.random.default_rng(1)
-    x = rng.normal(size=(200, 3)) + 2 * job.labels[:, None] * [1, 0, 0]
-    # A scaler that saw this one would squeeze all others together, and the penalty would flatten them.
-    x[job.test[-1]] = 1e6
-    scaler = StandardScaler().fit(x[job.train])
-    probe = LogisticRegression(max_iter=MAX_FIT_ITERATIONS)
-    probe.fit(scaler.transform(x[job.train]), job.labels[job.train])
-    expected = probe.score(scaler.transform(x[job.test]), job.labels[job.test])
-    leaked = StandardScaler().fit(x)
-    wrong = LogisticRegression().fit(leaked.transform(x[job.train]), job.labels[job.train])
-    assert wrong.score(leaked.transform(x[job.test]), job.labels[job.test]) != expected
-    assert job.fit(x).score[0] == pytest.approx(expected)
-
-
-def test_shuffled_labels_lose_a_signal_that_is_there():
-    job = task()
-    x = job.labels[:, None] + np.zeros((200, 2))
-    assert job.fit(x).score.tolist() == [1, 1, 1]
-    assert job.fit(x, shuffle=True).score[0] < 0.75
-
-
-def test_interval_is_over_documents():
-    job = task()
-    right = np.concatenate([np.ones(20), np.ones(20), np.zeros(20)])
-    score = job.score(right)
-    assert score[0] == pytest.approx(2 / 3)
-    # Of three documents, resampling leaves only 0, 1/3, 2/3 or 1; over tokens it would be narrow.
-    assert score[1] == 0 and score[2] == 1
-    single = Task(job.labels, np.zeros(200, int), job.train, job.test, 0)
-    assert np.isnan(single.score(right)[1:]).all()
-
-
-def test_majority_is_of_the_training_labels():
-    labels = np.array([0, 0, 0, 1, 1, 1, 1, 0])
-    job = Task(labels, np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.arange(4), np.arange(4, 8), 0)
-    assert job.majority()[0] == 0.25
-    assert job.counts([0, 1]).tolist() == [[3, 1], [1, 3]]
-    assert job.n_documents() == (1, 2)
-
-
-def test_states_that_are_not_finite_give_nan():
-    job = task()
-    x = np.ones((200, 2))
-    x[150, 0] = np.inf
-    assert np.isnan(job.fit(x).score).all()
-
-
-def test_large_states_are_no_obstacle():
-    job = task()
-    x = (job.labels[:, None] * np.float32(2.0) ** 100).astype(np.float32)
-    assert job.fit(x).score[0] == 1
-
-
-def test_documents_are_never_divided():
-    labels = np.tile([0, 1], 50)
-    documents = np.repeat(np.arange(10), 10)
-    for seed in range(5):
-        train, test = corpus.split_by_document(labels, documents, seed)
-        assert not set(documents[train]) & set(documents[test])
-        assert sorted([*train, *test]) == list(range(100))
-        assert len(set(documents[test])) == 3
 
 
 def test_token_identity_is_read_from_the_embedding(result):
@@ -129,21 +57,22 @@ def test_untrained_baseline_is_the_randomized_model(model, documents):
         ("no", "yes"),
         lambda texts: np.array([len(t) % 2 for t in ["", "", *texts[:-2]]]),
     )
-    own = probes.linear(model, documents, label=hard, n_iters=2, seed=1)
-    other = probes.linear(model.randomized(1), documents, label=hard, n_iters=2, seed=1)
+    given: dict = dict(label=hard, n_iters=2, seed=1, penalties=(1e-3,))
+    own = probes.linear(model, documents, **given)
+    other = probes.linear(model.randomized(1), documents, **given)
     np.testing.assert_array_equal(own.untrained, other.trained)
     assert (own.untrained != own.trained).any()
 
 
 def test_every_baseline_is_in_the_table_and_the_figure(result):
     frame = result.to_frame()
-    conditions = {"trained", "untrained", "shuffled", "embedding", "head_output", "majority"}
+    conditions = {*BY_ROW, *FLAT}
     assert set(frame.condition) == conditions
-    assert len(frame) == 3 * (3 + 2 + 1) + 3
+    assert len(frame) == 5 * (3 + 2 + 1) + 3
     assert frame[frame.condition == "majority"].accuracy.item() == result.majority[0]
     fig = result.figure(site="loop.hook_state")
     curves = {t.name: t for t in fig.data if t.name}
-    assert len(curves) == 6
+    assert len(curves) == 7
     np.testing.assert_array_equal(curves["trained model"].y, result.trained[0, :, 0])
     np.testing.assert_array_equal(curves["untrained model"].y, result.untrained[0, :, 0])
     np.testing.assert_array_equal(curves["token embedding"].y, [result.embedding[0]] * 2)
@@ -217,12 +146,6 @@ def test_bad_input_is_named(model, documents):
         probes.linear(model, documents, n_iters=0)
     with pytest.raises(InputError, match="sites"):
         probes.linear(model, documents, sites=[])
-
-
-def test_a_split_that_cannot_have_all_classes_is_refused():
-    labels, documents = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 2, 2])
-    with pytest.raises(InputError, match="no split of 3 documents"):
-        corpus.split_by_document(labels, documents, 0)
 
 
 def test_bundled_sample_serves_every_label(model):

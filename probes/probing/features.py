@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from abbie_lens.collecting import Collection
 from abbie_lens.errors import InputError
 from probes.corpus import Window
 from probes.progress import Progress
@@ -15,6 +16,11 @@ from probes.progress import Progress
 BATCH = 8
 Features = dict[str, list[np.ndarray]]
 """Site -> one [token, width] float32 array per iteration; a single one for a site outside the loop."""
+
+Reader = Callable[
+    [Any, Sequence[Window], Sequence[np.ndarray], Sequence[str], int, Progress], Features
+]
+"""What gives the features of a model, as `collect` does."""
 
 
 def batches(found: Sequence[Window]) -> Iterator[list[int]]:
@@ -59,7 +65,7 @@ def collect(
         for site in sites:
             looped = bool(cache.iterations(site))
             stack = cache[site] if looped else cache[site][None]
-            stack = _vectors(stack, site, tokens.shape).float().cpu().numpy()
+            stack = vectors(stack, site, tokens.shape).float().cpu().numpy()
             rows = parts.setdefault(site, [[np.empty(0)] * len(found) for _ in stack])
             for row, values in zip(rows, stack, strict=True):
                 for b, i in enumerate(batch):
@@ -68,11 +74,45 @@ def collect(
     return {site: [np.concatenate(row) for row in rows] for site, rows in parts.items()}
 
 
-def _vectors(stack: torch.Tensor, site: str, shape: torch.Size) -> torch.Tensor:
-    """[iteration, batch, pos, ...] -> [iteration, batch, pos, width]; heads are joined."""
+def vectors(stack: torch.Tensor, site: str, shape: torch.Size) -> torch.Tensor:
+    """[iteration, batch, pos, ...] -> [iteration, batch, pos, width]; heads are joined.
+
+    Errors: InputError for a site that has no vector per token.
+    """
     if stack.ndim not in (4, 5) or stack.shape[1:3] != shape:
         raise InputError(
             f"sites: {site!r} has shape {tuple(stack.shape[1:])} per iteration; a probe reads one"
             " vector per token, [batch, pos, width] or [batch, pos, head, width]."
         )
     return stack.flatten(3)
+
+
+def collected(
+    collection: Collection, sites: Sequence[str], tokens: np.ndarray, progress: Progress
+) -> Features:
+    """The same from what `abbie-lens collect` wrote: `sites` at the chosen tokens, shard by shard.
+
+    tokens: numbers of rows of `collection.index()`, ascending. progress: told of each shard.
+    Errors: SiteError for a site that was not collected in all its iterations; InputError for tokens
+    beyond the end or out of order.
+    """
+    if len(tokens) and (tokens[0] < 0 or (np.diff(tokens) <= 0).any()):
+        raise InputError("tokens: expected rows of the index, ascending, each once.")
+    parts: dict[str, list[list[np.ndarray]]] = {site: [] for site in sites}
+    first = 0
+    for shard in collection.shards():
+        last = first + len(shard.index)
+        here = torch.from_numpy(tokens[(tokens >= first) & (tokens < last)] - first)
+        for site in sites:
+            values = shard.tensor(site)
+            stack = values if collection.rows.get(site) else values[None]
+            for k, row in enumerate(stack):
+                parts[site] += [[]] if k == len(parts[site]) else []
+                parts[site][k].append(row[here].flatten(1).float().numpy())
+        first = last
+        progress.step()
+    if len(tokens) and tokens[-1] >= first:
+        raise InputError(
+            f"tokens: {int(tokens[-1])} is beyond the {first} tokens of the collection."
+        )
+    return {site: [np.concatenate(row) for row in rows] for site, rows in parts.items()}

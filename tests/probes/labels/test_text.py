@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abbie_lens.errors import InputError
-from probes.text_labels import LABELS, get_label
+from probes.labels.text import LABELS, get_label
 
 
 def named(label, tokens):
