@@ -14,7 +14,8 @@ import numpy as np
 
 from abbie_lens.errors import InputError
 from probes.labels import COUNTED
-from probes.probing import LinearProbes, linear
+from probes.probing.linear import linear
+from probes.probing.result import LinearProbes
 from probes.progress import Callback
 from probes.result import Result
 

@@ -22,7 +22,8 @@ from probes.dynamics.patterns import Layout
 from probes.inputs import Inputs, prepare
 from probes.interventions.skipping import Skipping, skip_iterations
 from probes.labels import Label
-from probes.probing import LinearProbes, linear
+from probes.probing.linear import linear
+from probes.probing.result import LinearProbes
 from probes.progress import Callback, Progress
 from probes.result import Result
 
