@@ -15,7 +15,7 @@ from app.view.source import LiveSource
 from .conftest import TEXT
 from .test_pages import PAGES, assert_calm, figures, texts
 
-FIGURES = set(PAGES) - {"probes", "export", "tasks"}
+FIGURES = set(PAGES) - {"probes", "causes", "export", "tasks"}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ page.header(
     "token, if the model stopped after k iterations.",
 )
 source = page.source()
-lens: Lens = source.result("lens", kind="tail")  # type: ignore[assignment]
+lens: Lens = source.result("lens", kind="tail", blocks=False)  # type: ignore[assignment]
 fixed: FixedPoint = source.result("fixed_point")  # type: ignore[assignment]
 halting: Halting = source.result("halting")  # type: ignore[assignment]
 

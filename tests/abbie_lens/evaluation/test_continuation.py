@@ -36,13 +36,12 @@ def test_a_stop_string_ends_the_text_and_is_not_in_it(reader, greedy):
     assert got == text[: min(text.index(s) for s in stops)]
 
 
-def test_no_token_is_drawn_after_a_stop(reader, greedy, monkeypatch):
+def test_no_token_is_drawn_after_a_stop(reader, greedy):
     prompt, text = greedy
-    steps = []
-    cached = reader.run_cached
-    monkeypatch.setattr(reader, "run_cached", lambda *a: steps.append(1) or cached(*a))
-    continue_until(reader, prompt, ending(max_gen_toks=8, until=text[0]), 3)
-    assert len(steps) == 1
+    reads = []
+    with reader.hooks(fwd_hooks=[("unembed.hook_out", lambda logits, hook: reads.append(1))]):
+        continue_until(reader, prompt, ending(max_gen_toks=8, until=text[0]), 3)
+    assert len(reads) == 1
 
 
 def test_the_end_token_ends_the_text(reader, greedy, monkeypatch):
