@@ -13,9 +13,9 @@ from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
-from probes.halting_kv import KVSharing, kv_sharing
-from probes.halting_outcome import HaltingOutcome, HaltingSweep
-from probes.halting_replay import Halting, halting
+from probes.halting.kv import KVSharing, kv_sharing
+from probes.halting.outcome import HaltingOutcome, HaltingSweep
+from probes.halting.replay import Halting, halting
 from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled

@@ -9,7 +9,7 @@ import numpy as np
 from probes.comparison import Comparison, Curve, Quantity, assemble
 from probes.distances import METRICS
 from probes.fixed_point_result import FixedPoint
-from probes.halting_replay import Halting
+from probes.halting.replay import Halting
 from probes.lenses import Lens
 from probes.result import Result
 

@@ -155,7 +155,7 @@ def test_every_rule_can_be_chosen(dashboard):
         at.main.selectbox(key="rule").set_value(rule).run()
         assert_calm(at)
         assert at.main.select_slider(key=f"threshold_{rule}").value in thresholds.ladder(
-            probes.halting_replay.rules_module.policy(rule).describe(), 32
+            rules_module.policy(rule).describe(), 32
         )
 
 
