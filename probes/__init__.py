@@ -13,9 +13,12 @@ from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
+from probes.halting.fit_probe import ExitProbeFit, fit_exit_probe
 from probes.halting.kv import KVSharing, kv_sharing
 from probes.halting.outcome import HaltingOutcome, HaltingSweep
 from probes.halting.replay import Halting, halting
+from probes.halting.risk import RiskControl, control_risk
+from probes.halting.study_result import HaltingStudy
 from probes.lenses import Lens, lens
 from probes.linear_probes import LinearProbes, linear
 from probes.progress import Cancelled
@@ -30,10 +33,12 @@ __all__ = [
     "Cancelled",
     "Comparison",
     "EvalScores",
+    "ExitProbeFit",
     "FixedPoint",
     "FixedPointSearch",
     "Halting",
     "HaltingOutcome",
+    "HaltingStudy",
     "HaltingSweep",
     "KVSharing",
     "Lens",
@@ -43,6 +48,7 @@ __all__ = [
     "PathIndependence",
     "PerBlock",
     "Result",
+    "RiskControl",
     "Similarity",
     "Spectrum",
     "Split",
@@ -52,8 +58,10 @@ __all__ = [
     "Upward",
     "attention",
     "bundle",
+    "control_risk",
     "eval_scores",
     "find_fixed_points",
+    "fit_exit_probe",
     "fixed_point",
     "halting",
     "kv_sharing",
