@@ -15,6 +15,7 @@ from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
 from probes.halting.fit_probe import ExitProbeFit, fit_exit_probe
 from probes.halting.kv import KVSharing, kv_sharing
+from probes.halting.live import LiveRun, live_run
 from probes.halting.outcome import HaltingOutcome, HaltingSweep
 from probes.halting.replay import Halting, halting
 from probes.halting.risk import RiskControl, control_risk
@@ -43,6 +44,7 @@ __all__ = [
     "KVSharing",
     "Lens",
     "LinearProbes",
+    "LiveRun",
     "Lyapunov",
     "Orbits",
     "PathIndependence",
@@ -67,6 +69,7 @@ __all__ = [
     "kv_sharing",
     "lens",
     "linear",
+    "live_run",
     "lyapunov",
     "orbits",
     "path_independence",

@@ -63,16 +63,18 @@ def milliseconds(
                 run = lambda rule=rule: model(  # noqa: E731
                     tokens, n_iters=n_iters, attention_mask=mask, halting=rule, kv=kv
                 )
-                found[i, j] = _median(run, model.device)
+                found[i, j] = median_milliseconds(run, model.device)
             except (InputError, TypeError):
                 continue
     fixed = np.full(n_iters + 1, np.nan)
     for k in range(1, n_iters + 1):
-        fixed[k] = _median(lambda k=k: model(tokens, n_iters=k, attention_mask=mask), model.device)
+        fixed[k] = median_milliseconds(
+            lambda k=k: model(tokens, n_iters=k, attention_mask=mask), model.device
+        )
     return found * 1000 / n_tokens, fixed * 1000 / n_tokens
 
 
-def _median(run: Callable[[], Any], device: torch.device) -> float:
+def median_milliseconds(run: Callable[[], Any], device: torch.device) -> float:
     """Milliseconds; the first run warms up."""
     times = []
     for _ in range(REPEATS + 1):

@@ -141,6 +141,7 @@ class Halting(Result):
         outcomes = [self.at(rule, float(level)) for level in levels]
         column = lambda name: np.array([getattr(o, name) for o in outcomes])  # noqa: E731
         agrees, nll = self.agrees[:, self.valid], self.nll[:, self._scored]
+        oracle_steps, oracle_nll = exits.oracle(nll)
         return HaltingSweep(
             model=self.model,
             tokens=self.tokens,
@@ -157,6 +158,8 @@ class Halting(Result):
             random_nll_sd=column("random_nll_sd"),
             fixed_agreement=np.array([exits.mean_or_nan(row) for row in agrees]),
             fixed_nll=np.array([exits.mean_or_nan(row) for row in nll]),
+            oracle_steps=oracle_steps,
+            oracle_nll=oracle_nll,
         )
 
     @property

@@ -6,7 +6,7 @@ Values are float32, so that thresholds mean what they mean in a replay (relative
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from probes import decoding
 from probes.halting.replay import watched
 from probes.inputs import prepare
 from probes.text_labels import UNDEFINED, get_label
+
+Counted = Callable[[np.ndarray], np.ndarray]
+"""Token ids of a window [pos] -> [pos] bool, the tokens that count: those whose next one is of interest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +97,10 @@ class Replayer:
 
     def __init__(
         self, model: Any, policies: Sequence[HaltingPolicy], n_iters: int, budget: int,
-        label: str, seed: int,
+        label: str, seed: int, counted: Counted | None = None,
     ) -> None:  # fmt: skip
         self.model, self.policies, self.n_iters, self.budget = model, policies, n_iters, budget
-        self.label, self.seed = get_label(label), seed
+        self.label, self.seed, self.counted = get_label(label), seed, counted
 
     def __call__(self, windows: Sequence[Window]) -> Tokens:
         """In the order of the windows."""
@@ -130,21 +133,20 @@ class Replayer:
         made = []
         for i, window in enumerate(windows):
             at = (i, slice(start, start + len(window) - 1))
-            made.append(
-                Tokens(
-                    values=values[(slice(None), slice(None), *at)],
-                    nll=nll[(slice(None), *at)].astype(np.float32),
-                    agrees=top[(slice(None), *at)] == top[(-1, *at)],
-                    right=top[(slice(None), *at)] == following[at],
-                    confidence=confidence[(slice(None), *at)].astype(np.float32),
-                    entropy=entropy[at],
-                    ids=window.ids[:-1].astype(np.int64),
-                    position=np.arange(len(window) - 1),
-                    classes=self._classes(window)[:-1],
-                    document=np.full(len(window) - 1, window.document),
-                    draws=token_draws(window, self.seed)[:-1],
-                )
+            one = Tokens(
+                values=values[(slice(None), slice(None), *at)],
+                nll=nll[(slice(None), *at)].astype(np.float32),
+                agrees=top[(slice(None), *at)] == top[(-1, *at)],
+                right=top[(slice(None), *at)] == following[at],
+                confidence=confidence[(slice(None), *at)].astype(np.float32),
+                entropy=entropy[at],
+                ids=window.ids[:-1].astype(np.int64),
+                position=np.arange(len(window) - 1),
+                classes=self._classes(window)[:-1],
+                document=np.full(len(window) - 1, window.document),
+                draws=token_draws(window, self.seed)[:-1],
             )
+            made.append(one if self.counted is None else one.take(self.counted(window.ids)[:-1]))
         return made
 
     def _classes(self, window: Window) -> np.ndarray:

@@ -20,7 +20,7 @@ from abbie_lens.halting import HaltingPolicy
 from probes.halting import costs, shards, thresholds
 from probes.halting.conclude import Gathered, conclude
 from probes.halting.replay import named
-from probes.halting.shards import Tokens
+from probes.halting.shards import Counted, Tokens
 from probes.halting.study_config import StudyConfig
 from probes.halting.study_result import ORACLE, HaltingStudy
 from probes.halting.sums import Ranks, Sums, binned, covariates, edges_of
@@ -39,12 +39,14 @@ def study(
     rules: Sequence[str | HaltingPolicy] | None = None,
     timed: bool = False,
     kv: str = "reuse",
+    counted: Counted | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> HaltingStudy:
     """Judge `rules` (None: all that say something of the model) on the text; the result, also in `config.out`.
 
-    timed: run every point live with the keys rule `kv`, on the first windows, for milliseconds. A study that was stopped goes
+    timed: run every point live with the keys rule `kv`, on the first windows, for milliseconds. counted: which tokens
+    of a window count, by its ids (None: all that have a next one). A study that was stopped goes
     on with `resume`; under torchrun every process takes its share. Errors: InputError for a text that can't be read or an
     unknown rule; ExistsError without `resume`; DepthError.
     """
@@ -53,7 +55,13 @@ def study(
     policies = named(rules)
     window = window_size(model, config.window)
     replay = shards.Replayer(
-        model, policies, config.n_iters, config.batch_size * window, config.label, config.seed
+        model,
+        policies,
+        config.n_iters,
+        config.batch_size * window,
+        config.label,
+        config.seed,
+        counted,
     )
     begun = {
         "settings": {**config.settled(), "window": window},

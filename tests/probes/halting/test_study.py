@@ -1,6 +1,7 @@
 """A study is what one would compute from all tokens at once; its references and intervals are what they claim."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def made(model, tmp_path_factory):
 
 def test_a_shard_holds_what_the_replay_gives(made, model):
     config, result, tokens = made
-    document = open(config.data).read().split("\f")[0]
+    document = Path(config.data).read_text().split("\f")[0]
     ids = model.tokenizer.encode(document)[:31]
     one = probes.halting(model, [0, *ids], R, rules=RULES)
     n = len(ids) - 1
@@ -136,7 +137,7 @@ def test_figures_say_what_is_asked(made):
 
 
 def test_risk_is_controlled_on_half_and_tested_on_the_other(made):
-    config, _, tokens = made
+    config = made[0]
     found = control_risk(config.folder, "kl", target=0.5, delta=0.45, n_thresholds=6)
     assert found.n_documents == (3, 3) and (np.diff(found.test_depth) <= 1e-9).all()
     assert found.chosen >= 0 and found.p_value[found.chosen] <= 0.45
