@@ -85,6 +85,6 @@ class ExitProbe(HaltingPolicy):
                 about = stored.metadata() or {}
                 if about.get("kind") != _KIND:
                     raise CheckpointError(f"{path}: holds no exit probe.")
-                return cls(weight=stored.get_tensor("weight"), **json.loads(about["settings"]))
+                return cls(weight=stored.get_tensor("weight"), **json.loads(str(about["settings"])))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: can't be read as an exit probe ({error}).") from error

@@ -46,7 +46,7 @@ def _frontier(
     fig = style.new_figure("Quality against cost", _subtitle(result), theme=theme)
     fixed_x = _fixed_cost(result, x)
     value, low, high = result.fixed_nll.T
-    _line(fig, "one depth for all", fixed_x, value, low, high, style.role("h0", theme))
+    _line(fig, "one depth for all", fixed_x, value, low, high, look=style.role("h0", theme))
     for number, name in enumerate(rules):
         i = result.index(name)
         cost, nll = _cost(result, x, i), result.metrics["nll"][i]
@@ -54,7 +54,7 @@ def _frontier(
         oracle = i == len(result.rules) - 1
         look = style.role("control", theme) if oracle else style.series(number, theme)
         title = labels.escape(result.rules[i]["title"]) + (" (bound)" if oracle else "")
-        _line(fig, title, cost[order], *nll[order].T, look)
+        _line(fig, title, cost[order], *(nll[order, j] for j in range(3)), look=look)
         if mark is not None and mark[0] == name:
             at = mark[1]
             randomly = result.metrics["random_nll"][i, at, 0]
@@ -86,6 +86,7 @@ def _line(
     y: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
+    *,
     look: dict,
 ) -> None:
     fig.add_scatter(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from abbie_lens.corpus import cut_windows, padded, window_size
 from abbie_lens.errors import InputError
 from abbie_lens.halting import ExitProbe
 from probes import decoding, running
@@ -77,7 +78,7 @@ def fit_exit_probe(
     max_tokens: int = 512,
     seed: int = 0,
 ) -> ExitProbeFit:
-    """Fit a probe on `documents`, split by document; each is read up to `max_tokens` tokens.
+    """Fit a probe on `documents`, split by document; of each the first `max_tokens` tokens are read, or what the context holds.
 
     One linear map for all iterations 1…r−1, logistic loss with an L2 penalty on standardised states. Errors: InputError for
     fewer than two documents, or ones in which all tokens, or none, are settled at once.
@@ -90,7 +91,7 @@ def fit_exit_probe(
     n_test = min(max(1, round(test_share * len(documents))), len(documents) - 1)
     states: dict[bool, list[np.ndarray]] = {True: [], False: []}
     labels: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for place, number in enumerate(order):
+    for place, number in enumerate(order.tolist()):
         x, y = _read(model, documents[number], n_iters, max_tokens)
         states[place < n_test].append(x)
         labels[place < n_test].append(y)
@@ -109,8 +110,11 @@ def fit_exit_probe(
 
 def _read(model: Any, text: str, n_iters: int, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Normed states [k, token, d_model] and whether each is settled [k, token]."""
-    tokens, _ = model.as_tokens(text, None)
-    inputs = prepare(model, tokens[:, : min(most, model.cfg.n_ctx)], n_iters)
+    window = next(cut_windows([text], model.tokenizer, min(most, window_size(model, None))), None)
+    if window is None:
+        raise InputError("documents: one of them is empty.")
+    tokens, _, _ = padded([window], model.tokenizer)
+    inputs = prepare(model, tokens.to(model.device), n_iters)
     states, top = [], []
     for state in running.states(model, inputs):
         with torch.no_grad():
