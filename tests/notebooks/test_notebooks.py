@@ -24,7 +24,7 @@ def sentences(notebook):
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["dynamics.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["dynamics.ipynb", "halting.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -15,7 +15,11 @@ R = 3
 
 @pytest.fixture(scope="module")
 def model(tiny_model, tiny_tokenizer):
-    return tiny_model(tokenizer=tiny_tokenizer, d_vocab=300)
+    model = tiny_model(tokenizer=tiny_tokenizer, d_vocab=300)
+    with torch.no_grad():  # fresh weights hardly move the state: no answer would change
+        for weight in model.body.parameters():
+            weight.mul_(6)
+    return model
 
 
 def test_the_fit_finds_a_known_direction():
