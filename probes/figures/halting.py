@@ -170,7 +170,7 @@ def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: 
         (_title(result.rule), steps, rule, looks[0], result.thresholds),
     ]
     if metric == "nll" and len(result.oracle_nll):
-        look = style.role("control", theme)
+        look = style.series(4, theme)
         curves.append(("oracle (bound)", result.oracle_steps, result.oracle_nll, look, None))
     for name, x, y, look, levels in curves:
         at = "" if levels is None else "<br>threshold %{customdata:.3g}"

@@ -43,7 +43,7 @@ def draw(
             y=line[own],
             width=0.72,
             name=f"k = {k}: {len(own)}",
-            marker={"color": colors[int(k)], "opacity": 0.5, "line": {"width": 0}},
+            marker={"color": colors[int(k)], "opacity": 0.4, "line": {"width": 0}},
             text=[labels.escape(texts[i]) for i in own],
             textposition="inside",
             insidetextanchor="middle",
@@ -98,7 +98,7 @@ def classes(result: HaltingOutcome, *, theme: style.Theme) -> go.Figure:
         )  # fmt: skip
     fig.update_layout(barmode="stack", showlegend=True, legend_traceorder="normal")
     fig.update_xaxes(title={"text": "share of the class's tokens"}, range=[0, 1], tickformat=".0%")
-    fig.update_yaxes(autorange="reversed", showgrid=False)
+    fig.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     style.caption(fig, "Class by the token's first visible character; tokens in brackets.")
     return give_room(fig, 34 * max(3, len(shown)), legend_lines=2)
 
