@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,7 +69,7 @@ class ExitProbeFit(Result):
 
 def fit_exit_probe(
     model: Any,
-    documents: Sequence[str],
+    documents: list[str] | tuple[str, ...],
     n_iters: int = 16,
     *,
     penalty: float = 1e-3,

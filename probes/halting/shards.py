@@ -60,7 +60,7 @@ class Tokens:
     @property
     def defined(self) -> np.ndarray:
         """[token] whether the NLL is finite after every k."""
-        return np.isfinite(self.nll).all(axis=0, keepdims=True)[0]
+        return np.asarray(np.isfinite(self.nll).all(0))
 
     def take(self, which: np.ndarray) -> Tokens:
         """Some tokens, by number or mask."""

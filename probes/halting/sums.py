@@ -61,7 +61,7 @@ def binned(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def oracle_steps(right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[token] least k whose top token is the next token, and whether there is one."""
-    return right.argmax(0), right.any(axis=0, keepdims=True)[0]
+    return right.argmax(0), np.asarray(right.any(0))
 
 
 class Sums:
