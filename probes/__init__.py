@@ -18,9 +18,13 @@ from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
-from probes.halting_kv import KVSharing, kv_sharing
-from probes.halting_outcome import HaltingOutcome, HaltingSweep
-from probes.halting_replay import Halting, halting
+from probes.halting.fit_probe import ExitProbeFit, fit_exit_probe
+from probes.halting.kv import KVSharing, kv_sharing
+from probes.halting.live import LiveRun, live_run
+from probes.halting.outcome import HaltingOutcome, HaltingSweep
+from probes.halting.replay import Halting, halting
+from probes.halting.risk import RiskControl, control_risk
+from probes.halting.study_result import HaltingStudy
 from probes.interventions.ablation import Ablation, ablation
 from probes.interventions.directions import difference_of_means
 from probes.interventions.frozen_patterns import FrozenPatterns, frozen_patterns
@@ -56,6 +60,7 @@ __all__ = [
     "ConceptProbes",
     "ConceptSpace",
     "EvalScores",
+    "ExitProbeFit",
     "Fits",
     "FittedProbes",
     "FixedPoint",
@@ -63,11 +68,13 @@ __all__ = [
     "FrozenPatterns",
     "Halting",
     "HaltingOutcome",
+    "HaltingStudy",
     "HaltingSweep",
     "KVSharing",
     "Lens",
     "LinearProbe",
     "LinearProbes",
+    "LiveRun",
     "LogitAttribution",
     "Lyapunov",
     "Orbits",
@@ -78,6 +85,7 @@ __all__ = [
     "Recovery",
     "Result",
     "RidgeProbe",
+    "RiskControl",
     "Similarity",
     "Skipping",
     "Specialisation",
@@ -93,10 +101,12 @@ __all__ = [
     "ablation",
     "attention",
     "bundle",
+    "control_risk",
     "difference_of_means",
     "entry_and_exit",
     "eval_scores",
     "find_fixed_points",
+    "fit_exit_probe",
     "fit_many",
     "fit_structural",
     "fixed_point",
@@ -105,6 +115,7 @@ __all__ = [
     "kv_sharing",
     "lens",
     "linear",
+    "live_run",
     "logit_attribution",
     "lyapunov",
     "orbits",

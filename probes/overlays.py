@@ -11,7 +11,7 @@ from probes.distances import METRICS
 from probes.dynamics.attention import MEASURES, Attention
 from probes.dynamics.patterns import TITLES
 from probes.fixed_point_result import FixedPoint
-from probes.halting_replay import Halting
+from probes.halting.replay import Halting
 from probes.lenses.result import Lens
 from probes.result import Result
 

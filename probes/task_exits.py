@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from abbie_lens.errors import InputError
-from probes.halting_outcome import EXIT_FORMULA
-from probes.halting_replay import Halting
+from probes.halting.outcome import EXIT_FORMULA
+from probes.halting.replay import Halting
 from probes.result import Result
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any
 
 from abbie_lens.errors import InputError, nearest
 from abbie_lens.halting.combine import AllOf, AnyOf
+from abbie_lens.halting.exit_probe import ExitProbe
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation, fires_at
 from abbie_lens.halting.rules import (
     ACT,
@@ -58,6 +59,7 @@ __all__ = [
     "Decision",
     "DirectionDistance",
     "EntropyDifference",
+    "ExitProbe",
     "FixedK",
     "FixedPointResidual",
     "HaltingPolicy",

@@ -1,4 +1,4 @@
-"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | collect | dynamics | lens | probe | train | eval | retrofit | reproduce | app`.
+"""The command line: `abbie-lens models | fetch | convert | inspect | split | diagnose | collect | dynamics | lens | probe | halting | train | eval | retrofit | reproduce | app`.
 Nothing here imports torch before a command runs, so that `--help` answers at once.
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
 """
@@ -18,6 +18,7 @@ from app.cli import (
     dynamics,
     eval,
     fetch,
+    halting,
     inspect,
     launch,
     lens,
@@ -47,6 +48,7 @@ cli.command("collect")(collect.command)
 cli.command("dynamics")(dynamics.command)
 cli.add_typer(lens.lens, name="lens")
 cli.command("probe")(probe.command)
+cli.command("halting")(halting.command)
 cli.command("train")(train.command)
 cli.command("eval")(eval.command)
 cli.command("retrofit")(retrofit.command)

@@ -13,7 +13,7 @@ from probes.figures.grid import token_grid
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.halting_outcome import HaltingOutcome, HaltingSweep
+    from probes.halting.outcome import HaltingOutcome, HaltingSweep
 
 METRICS = {"agreement": "agreement with full depth", "nll": "NLL of the next token at exit (nats)"}
 
@@ -168,6 +168,9 @@ def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: 
         ("random exits of equal depth", steps, random, looks[1], result.thresholds),
         (_title(result.rule), steps, rule, looks[0], result.thresholds),
     ]
+    if metric == "nll" and len(result.oracle_nll):
+        look = style.series(4, theme)
+        curves.append(("oracle (bound)", result.oracle_steps, result.oracle_nll, look, None))
     for name, x, y, look, levels in curves:
         at = "" if levels is None else "<br>threshold %{customdata:.3g}"
         fig.add_scatter(

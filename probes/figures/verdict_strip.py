@@ -41,7 +41,7 @@ def verdict_strip(
         chosen.check(result, position, batch)
     there = np.flatnonzero(result.valid[batch])
     texts = [labels.visible(result.tokens[batch][p], _LONGEST) for p in there]
-    start, line = _flow([len(text) for text in texts], across)
+    start, line = flow([len(text) for text in texts], across)
     colors = style.palette(theme).categories
     fig = style.new_figure("Verdict of every token", style.subtitle(result, batch), theme=theme)
     runs = [("trained", result)] + ([("random", result.control)] if result.control else [])
@@ -93,7 +93,7 @@ def verdict_strip(
     return give_room(fig, _LINE_PX * n_lines, legend_lines=len(entries))
 
 
-def _flow(lengths: list[int], across: int) -> tuple[np.ndarray, np.ndarray]:
+def flow(lengths: list[int], across: int) -> tuple[np.ndarray, np.ndarray]:
     """Where each token begins, in characters, and its line."""
     start, line, at, row = [], [], 0, 0
     for length in lengths:

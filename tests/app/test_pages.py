@@ -5,6 +5,7 @@ import json
 import pytest
 
 import probes
+from abbie_lens import halting as rules
 from abbie_lens import load
 from app import exporting
 from app.view import bundles, downloads, fitting, thresholds
@@ -151,12 +152,12 @@ def test_moving_the_threshold_runs_nothing(dashboard, runs, model_folders):
 
 def test_every_rule_can_be_chosen(dashboard):
     at = dashboard("halting.py")
-    rules = probes.halting(load(at.sidebar.selectbox(key="model").value), TEXT, 4).names
-    for rule in rules:
+    names = probes.halting(load(at.sidebar.selectbox(key="model").value), TEXT, 4).names
+    for rule in names:
         at.main.selectbox(key="rule").set_value(rule).run()
         assert_calm(at)
         assert at.main.select_slider(key=f"threshold_{rule}").value in thresholds.ladder(
-            probes.halting_replay.rules_module.policy(rule).describe(), 32
+            rules.policy(rule).describe(), 32
         )
 
 

@@ -25,7 +25,7 @@ def sentences(notebook):
 
 def test_there_are_notebooks():
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["dynamics", "lenses", "patching", "probing"]
+    assert names == ["dynamics", "halting", "lenses", "patching", "probing"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,10 +1,12 @@
-"""Halting: where each token may stop, under one rule at one threshold."""
+"""Halting: where each token may stop, under one rule at one threshold, or two rules side by side."""
 
 import streamlit as st
 
-from app.view import figures, page, thresholds
+from app.view import figures, page, plain, thresholds, timing
 from app.view.sidebar import MAX_ITERS
-from probes import Halting
+from app.view.source import LiveSource
+from probes import Halting, HaltingOutcome
+from probes.halting import sentences
 
 page.header(
     "When could each token have stopped?",
@@ -14,26 +16,45 @@ page.header(
 halting: Halting = page.source().result("halting")  # type: ignore[assignment]
 titles = {rule["name"]: rule["title"] for rule in halting.rules}
 
+
+def chosen(label: str, name: str, key: str) -> HaltingOutcome:
+    """The rule called `name` at the threshold of a slider."""
+    rule, _ = halting.rule(name)
+    threshold = st.select_slider(
+        f"{label} ({rule['unit']})",
+        thresholds.ladder(rule, MAX_ITERS),
+        value=float(rule["threshold"]),
+        format_func=thresholds.text,
+        key=f"{key}_{name}",
+        bind="query-params",
+        help=f"The rule: {rule['formula']}",
+    )
+    return halting.at(name, threshold)
+
+
 left, right = st.columns([1, 2], vertical_alignment="bottom")
 name = left.selectbox(
     "Rule", list(titles), format_func=titles.get, key="rule", bind="query-params"
 )  # fmt: skip
-rule, _ = halting.rule(name)
 with right:
-    threshold = st.select_slider(
-        f"Threshold τ ({rule['unit']})",
-        thresholds.ladder(rule, MAX_ITERS),
-        value=float(rule["threshold"]),
-        format_func=thresholds.text,
-        key=f"threshold_{name}",
-        bind="query-params",
-        help=f"The rule: {rule['formula']}",
-    )
-outcome = halting.at(name, threshold)
+    outcome = chosen("Threshold τ", name, "threshold")
+left, right = st.columns([1, 2], vertical_alignment="bottom")
+second = left.selectbox(
+    "Beside it", [other for other in titles if other != name], index=None, key="second_rule",
+    format_func=titles.get, placeholder="no other rule", bind="query-params",
+)  # fmt: skip
+other = None
+if second is not None:
+    with right:
+        other = chosen("Its threshold", second, "second_threshold")
 
 main, beside = st.columns([3, 1])
 with main:
-    figures.show(outcome, "halting", height=560, view="map")
+    figures.show(outcome, "halting-text", height=560, view="text")
+    st.markdown(plain.markdown(sentences.text(outcome)))
+    if other is not None:
+        figures.show(other, "halting-text-second", height=560, view="text")
+        st.markdown(plain.markdown(sentences.both(outcome, other)))
 with beside:
     st.metric(
         "Iterations per token", f"{outcome.mean_steps:.2f} of {halting.n_iters}",
@@ -54,16 +75,25 @@ with beside:
         f"{outcome.n_never_fired} of {int((outcome.exit_step >= 0).sum())} tokens never stop; "
         f"{outcome.n_diverged} diverged."
     )
+with st.expander("The rule's value at every token and iteration"):
+    figures.show(outcome, "halting", height=560, view="map")
 with st.expander("Depth against quality, over all thresholds"):
     metric = st.segmented_control(
-        "Quality", ["agreement", "nll"], default="agreement", required=True, key="quality",
+        "Quality", ["agreement", "nll"], default="nll", required=True, key="quality",
         format_func={"agreement": "Agreement with full depth", "nll": "NLL (nats)"}.get,
         bind="query-params",
     )  # fmt: skip
-    sweep = halting.sweep(name, also=[threshold])
-    figures.show(sweep, "halting-sweep", metric=metric, threshold=threshold)
-with st.expander("How many tokens stop at each iteration"):
+    sweep = halting.sweep(name, also=[outcome.threshold])
+    figures.show(sweep, "halting-sweep", metric=metric, threshold=outcome.threshold)
+    st.markdown(plain.markdown(f"{sentences.frontier(outcome)} {sentences.oracle(sweep, outcome)}"))
+with st.expander("Which tokens stop when"):
+    figures.show(outcome, "halting-classes", view="classes")
+    st.markdown(plain.markdown(sentences.classes(outcome)))
     figures.show(outcome, "halting-histogram", view="histogram")
+source = page.source()
+if isinstance(source, LiveSource):
+    with st.expander("Is it faster? Run it for real"):
+        timing.panel(source, outcome)
 with st.expander("Every token in numbers"):
     table = outcome.to_frame().drop(columns=["batch", "rule", "threshold"])
     table["token"] = [page.token(text) for text in table["token"]]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from probes.result import Result
+from probes.text_labels import UNDEFINED, get_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +114,24 @@ class HaltingOutcome(Result):
             }
         )
 
+    def by_class(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Classes of tokens (`probes.text_labels`), others last, and tokens [class, k] that exit after k."""
+        label = get_label("current_class")
+        counts = np.zeros((len(label.classes) + 1, self.n_iters + 1), int)
+        for row, steps in zip(self.tokens, self.exit_step, strict=True):
+            there = steps >= 0
+            kinds = np.where((kinds := label(row)) == UNDEFINED, len(label.classes), kinds)
+            np.add.at(counts, (kinds[there], steps[there]), 1)
+        return (*label.classes, "other"), counts
+
     def figure(self, *, theme: str = "light", view: str = "map", batch: int = 0) -> go.Figure:
-        """`view="map"`: exit step over token × iteration; `"histogram"`: tokens by exit step."""
+        """`view="map"`: exit step over token × iteration; `"text"`; `"histogram"` of exit steps; `"classes"` of tokens."""
+        if view in ("text", "classes"):
+            from probes.figures import halting_text
+
+            if view == "text":
+                return halting_text.draw(self, theme=theme, batch=batch)
+            return halting_text.classes(self, theme=theme)
         from probes.figures import halting as figures
 
         return figures.outcome(self, view=view, batch=batch, theme=theme)
@@ -150,6 +167,10 @@ class HaltingSweep(Result):
     """[k] agreement when all tokens exit at k, k = 0…r."""
     fixed_nll: np.ndarray
     """[k] mean NLL when all tokens exit at k."""
+    oracle_steps: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """[m] mean steps of tokens that have a next one, when each exits where NLL_k + λ k is least, over λ: no rule at all."""
+    oracle_nll: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """[m] least mean NLL at that depth."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per point of a curve: `series` is "rule", "random" or "fixed depth"."""
@@ -183,6 +204,10 @@ class HaltingSweep(Result):
                 "nll": self.fixed_nll,
             },
         ]
+        if len(self.oracle_nll):
+            curves.append(
+                {"series": "oracle", "mean_steps_scored": self.oracle_steps, "nll": self.oracle_nll}
+            )
         frame = pd.concat([pd.DataFrame(curve) for curve in curves], ignore_index=True)
         frame.insert(0, "rule", self.rule["name"])
         return frame

@@ -8,7 +8,7 @@ every iteration for all tokens (`kv="full"`); it says nothing about rules that d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from abbie_lens import halting as rules_module
 from abbie_lens.errors import InputError, nearest
 from abbie_lens.halting import Decision, HaltingPolicy, Observation
 from probes import decoding, exits, running
-from probes.halting_outcome import EXIT_FORMULA, HaltingOutcome, HaltingSweep
-from probes.inputs import prepare
+from probes.halting.outcome import EXIT_FORMULA, HaltingOutcome, HaltingSweep
+from probes.inputs import Inputs, prepare
 from probes.result import Result
 from probes.tidy import tidy
 
@@ -141,6 +141,7 @@ class Halting(Result):
         outcomes = [self.at(rule, float(level)) for level in levels]
         column = lambda name: np.array([getattr(o, name) for o in outcomes])  # noqa: E731
         agrees, nll = self.agrees[:, self.valid], self.nll[:, self._scored]
+        oracle_steps, oracle_nll = exits.oracle(nll)
         return HaltingSweep(
             model=self.model,
             tokens=self.tokens,
@@ -157,6 +158,8 @@ class Halting(Result):
             random_nll_sd=column("random_nll_sd"),
             fixed_agreement=np.array([exits.mean_or_nan(row) for row in agrees]),
             fixed_nll=np.array([exits.mean_or_nan(row) for row in nll]),
+            oracle_steps=oracle_steps,
+            oracle_nll=oracle_nll,
         )
 
     @property
@@ -199,28 +202,14 @@ def halting(
     Errors: InputError for an unknown rule or bad input. Diverged values are NaN, never an error.
     Source: exit criteria of arXiv 2502.05171; formulas stand with each rule.
     """
-    policies = _policies(rules_module.rules_for(model) if rules is None else rules)
+    policies = named(rules_module.rules_for(model) if rules is None else rules)
     inputs = prepare(model, text_or_tokens, n_iters, attention_mask)
-    needs = frozenset().union(*(policy.needs for policy in policies))
     targets = decoding.next_tokens(inputs.tokens, inputs.mask)
-    decisions: list[Decision | None] = [None] * len(policies)
     values, nll, prediction = [], [], []
-    with torch.no_grad():
-        for state in running.states(model, inputs):
-            seen = Observation(
-                state.k,
-                state.z,
-                running.normed(model, state.z) if "normed" in needs else None,
-                model.readout(state),
-                running.exit_cdf(model, state) if "exit_cdf" in needs else None,
-            )
-            decisions = [
-                policy.init(seen) if before is None else policy.check(before, seen)
-                for policy, before in zip(policies, decisions, strict=True)
-            ]
-            values.append(torch.stack([d.value for d in decisions if d is not None]).cpu())
-            nll.append(decoding.nll(seen.log_probs, targets).cpu())
-            prediction.append(seen.argmax.cpu())
+    for seen, found in watched(model, inputs, policies):
+        values.append(found)
+        nll.append(decoding.nll(seen.log_probs, targets).cpu())
+        prediction.append(seen.argmax.cpu())
     valid = inputs.valid
     return Halting(
         model=model.info(),
@@ -234,7 +223,31 @@ def halting(
     )
 
 
-def _policies(rules: Sequence[str | HaltingPolicy]) -> list[HaltingPolicy]:
+def watched(
+    model: Any, inputs: Inputs, policies: Sequence[HaltingPolicy]
+) -> Iterator[tuple[Observation, torch.Tensor]]:
+    """After 0, 1, … r iterations: what the rules saw, and their values [rule, batch, pos] on the host; without gradients."""
+    needs = frozenset().union(*(policy.needs for policy in policies))
+    decisions: list[Decision | None] = [None] * len(policies)
+    for state in running.states(model, inputs):
+        with torch.no_grad():
+            seen = Observation(
+                state.k,
+                state.z,
+                running.normed(model, state.z) if "normed" in needs else None,
+                model.readout(state),
+                running.exit_cdf(model, state) if "exit_cdf" in needs else None,
+            )
+            decisions = [
+                policy.init(seen) if before is None else policy.check(before, seen)
+                for policy, before in zip(policies, decisions, strict=True)
+            ]
+            values = torch.stack([d.value.cpu() for d in decisions if d is not None])
+        yield seen, values
+
+
+def named(rules: Sequence[str | HaltingPolicy]) -> list[HaltingPolicy]:
+    """The rules, by name or as they are. Errors: InputError for none, an unknown one, or a name twice."""
     if isinstance(rules, str) or not rules:
         raise InputError(f"rules={rules!r}: expected a non-empty list of names or policies.")
     policies = [rules_module.policy(rule) if isinstance(rule, str) else rule for rule in rules]

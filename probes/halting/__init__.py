@@ -1,0 +1,1 @@
+"""Halting judged: rules replayed on one deep run, over a corpus, with their risk controlled, and learned."""

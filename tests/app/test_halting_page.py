@@ -1,0 +1,45 @@
+"""The page Halting: the text in the colours of its exits, references, two rules on one text, and a run that is timed."""
+
+import probes
+from abbie_lens import load
+from probes.halting import sentences
+
+from .conftest import TEXT
+from .test_pages import assert_calm, figures, texts, titles
+
+
+def said(at) -> str:
+    return texts(at).replace("\\", "")
+
+
+def test_every_figure_has_a_sentence_of_its_own_numbers(dashboard, model_folders):
+    at = dashboard("halting.py", query={"rule": "Direction distance", "r": "6"})
+    assert_calm(at)
+    outcome = probes.halting(load(model_folders[0]), TEXT, 6).at("direction_distance")
+    for sentence in (sentences.text, sentences.frontier, sentences.classes):
+        assert sentence(outcome) in said(at)
+    bars = [t for t in figures(at)[0]["data"] if t["type"] == "bar"]
+    told = sorted(p for t in bars for p, _ in t["customdata"])
+    assert told == list(range(outcome.exit_step.size))
+    curve = next(f for f in figures(at) if f["layout"]["title"]["text"].startswith("Depth"))
+    assert "oracle (bound)" in [trace.get("name") for trace in curve["data"]]
+
+
+def test_two_rules_on_one_text(dashboard):
+    at = dashboard("halting.py", query={"rule": "KL divergence"})
+    before = titles(at)
+    at.main.selectbox(key="second_rule").set_value("cosine").run()
+    assert_calm(at)
+    assert len(titles(at)) == len(before) + 1 and "of the tokens alike" in said(at)
+
+
+def test_a_live_run_is_timed_beside_the_page(dashboard):
+    at = dashboard("halting.py", query={"rule": "Direction distance", "r": "4"})
+    assert "Not run yet" in texts(at)
+    next(b for b in at.button if b.label == "Run it live").click().run()
+    at.session_state["live_job"][1].wait(60)
+    at.run()
+    assert_calm(at)
+    result = at.session_state["live_job"][1].result
+    assert result.sentence() in said(at) and "times by FLOPs" in said(at)
+    assert result.milliseconds > 0 and result.exit_step.max() <= 4
