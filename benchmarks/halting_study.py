@@ -18,10 +18,10 @@ import numpy as np
 from abbie_lens import load, tasks, zoo
 from abbie_lens.files.plain_json import read_object, write_object
 from abbie_lens.tasks import Task
-from probes.halting.report import numbers, page
-from probes.halting.shards import Counted
-from probes.halting.study import study
-from probes.halting.study_config import StudyConfig
+from probes.early_exit.report import numbers, page
+from probes.early_exit.shards import Counted
+from probes.early_exit.study import study
+from probes.early_exit.study_config import StudyConfig
 from probes.task_depth import labels_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -16,15 +16,15 @@ from probes.dynamics.similarity import Similarity, similarity
 from probes.dynamics.solver import FixedPointSearch, find_fixed_points
 from probes.dynamics.spectrum import Spectrum, spectrum
 from probes.dynamics.upward import Upward, upward
+from probes.early_exit.fit_probe import ExitProbeFit, fit_exit_probe
+from probes.early_exit.kv import KVSharing, kv_sharing
+from probes.early_exit.live import LiveRun, live_run
+from probes.early_exit.outcome import HaltingOutcome, HaltingSweep
+from probes.early_exit.replay import Halting, halting
+from probes.early_exit.risk import RiskControl, control_risk
+from probes.early_exit.study_result import HaltingStudy
 from probes.evaluation import EvalScores, eval_scores
 from probes.fixed_points import FixedPoint, fixed_point
-from probes.halting.fit_probe import ExitProbeFit, fit_exit_probe
-from probes.halting.kv import KVSharing, kv_sharing
-from probes.halting.live import LiveRun, live_run
-from probes.halting.outcome import HaltingOutcome, HaltingSweep
-from probes.halting.replay import Halting, halting
-from probes.halting.risk import RiskControl, control_risk
-from probes.halting.study_result import HaltingStudy
 from probes.interventions.ablation import Ablation, ablation
 from probes.interventions.directions import difference_of_means
 from probes.interventions.frozen_patterns import FrozenPatterns, frozen_patterns

@@ -10,8 +10,8 @@ from probes.comparison import Comparison, Curve, Quantity, assemble
 from probes.distances import METRICS
 from probes.dynamics.attention import MEASURES, Attention
 from probes.dynamics.patterns import TITLES
+from probes.early_exit.replay import Halting
 from probes.fixed_point_result import FixedPoint
-from probes.halting.replay import Halting
 from probes.lenses.result import Lens
 from probes.result import Result
 

@@ -18,7 +18,7 @@ from abbie_lens import tasks
 from abbie_lens.errors import InputError
 from abbie_lens.tasks import evaluate
 from abbie_lens.tasks.base import Difficulty, Task, is_int
-from probes.halting.replay import Halting, halting
+from probes.early_exit.replay import Halting, halting
 from probes.progress import Callback, Progress
 from probes.result import Result
 from probes.task_exits import TaskExits, exits

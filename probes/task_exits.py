@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from abbie_lens.errors import InputError
-from probes.halting.outcome import EXIT_FORMULA
-from probes.halting.replay import Halting
+from probes.early_exit.outcome import EXIT_FORMULA
+from probes.early_exit.replay import Halting
 from probes.result import Result
 
 if TYPE_CHECKING:

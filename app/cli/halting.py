@@ -58,8 +58,8 @@ def command(
 
     from abbie_lens.halting import ExitProbe, rules_for
     from app.cli.collect import told_progress
-    from probes.halting.study import study
-    from probes.halting.study_config import StudyConfig
+    from probes.early_exit.study import study
+    from probes.early_exit.study_config import StudyConfig
 
     with Console(stderr=True).status("loading the model") as status:
         loaded = loops.load(model, start, stop, loop, device=device, dtype=dtype)

@@ -13,7 +13,7 @@ from probes.figures.grid import token_grid
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.halting.outcome import HaltingOutcome, HaltingSweep
+    from probes.early_exit.outcome import HaltingOutcome, HaltingSweep
 
 METRICS = {"agreement": "agreement with full depth", "nll": "NLL of the next token at exit (nats)"}
 

@@ -11,7 +11,7 @@ from probes.figures.colors import series
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.halting.kv import KVSharing
+    from probes.early_exit.kv import KVSharing
 
 
 def draw(result: KVSharing, *, theme: style.Theme) -> go.Figure:

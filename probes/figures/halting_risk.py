@@ -12,8 +12,8 @@ from probes.figures.bands import add_band
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.halting.fit_probe import ExitProbeFit
-    from probes.halting.risk import RiskControl
+    from probes.early_exit.fit_probe import ExitProbeFit
+    from probes.early_exit.risk import RiskControl
 
 
 def draw(result: RiskControl, *, theme: style.Theme) -> go.Figure:

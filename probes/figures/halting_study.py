@@ -12,7 +12,7 @@ from probes.figures import labels, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
-    from probes.halting.study_result import HaltingStudy
+    from probes.early_exit.study_result import HaltingStudy
 
 COSTS = {
     "flops": "FLOPs per token, share of full depth",

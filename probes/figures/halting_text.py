@@ -12,8 +12,8 @@ from probes.figures.room import give_room
 from probes.figures.verdict_strip import ACROSS, flow
 
 if TYPE_CHECKING:
-    from probes.halting.live import LiveRun
-    from probes.halting.outcome import HaltingOutcome
+    from probes.early_exit.live import LiveRun
+    from probes.early_exit.outcome import HaltingOutcome
 
 _LONGEST, _LINE_PX = 16, 34
 

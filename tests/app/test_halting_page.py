@@ -2,7 +2,7 @@
 
 import probes
 from abbie_lens import load
-from probes.halting import sentences
+from probes.early_exit import sentences
 
 from .conftest import TEXT
 from .test_pages import assert_calm, figures, texts, titles

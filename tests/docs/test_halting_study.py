@@ -2,7 +2,7 @@
 
 from abbie_lens.files.plain_json import read_object
 from benchmarks.halting_study import DOCS, STORED
-from probes.halting.report import page
+from probes.early_exit.report import page
 
 
 def test_the_page_is_made_of_the_stored_numbers():

@@ -6,7 +6,7 @@ from app.view import figures, page, plain, thresholds, timing
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
 from probes import Halting, HaltingOutcome
-from probes.halting import sentences
+from probes.early_exit import sentences
 
 page.header(
     "When could each token have stopped?",

@@ -17,14 +17,14 @@ from abbie_lens.collecting.stretches import OnProgress, Stretches
 from abbie_lens.corpus import Window, cut_windows, padded, read_documents, window_size
 from abbie_lens.errors import InputError
 from abbie_lens.halting import HaltingPolicy
-from probes.halting import costs, shards, thresholds
-from probes.halting.conclude import Gathered, conclude
-from probes.halting.replay import named
-from probes.halting.shards import Counted, Tokens
-from probes.halting.study_config import StudyConfig
-from probes.halting.study_result import ORACLE, HaltingStudy
-from probes.halting.sums import Ranks, Sums, binned, covariates, edges_of
-from probes.text_labels import get_label
+from probes.early_exit import costs, shards, thresholds
+from probes.early_exit.conclude import Gathered, conclude
+from probes.early_exit.replay import named
+from probes.early_exit.shards import Counted, Tokens
+from probes.early_exit.study_config import StudyConfig
+from probes.early_exit.study_result import ORACLE, HaltingStudy
+from probes.early_exit.sums import Ranks, Sums, binned, covariates, edges_of
+from probes.labels import get_label
 
 ORACLE_RULE: dict[str, Any] = {
     "name": ORACLE, "title": "Oracle", "formula": "argmin_k NLL_k + τ k", "unit": "nats an iteration",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from abbie_lens.info import ModelInfo
-from probes.halting.study_config import StudyConfig
-from probes.halting.study_result import METRICS, TOLERANCES, HaltingStudy
-from probes.halting.sums import COVARIATES, STATS, Sums, calibration
+from probes.early_exit.study_config import StudyConfig
+from probes.early_exit.study_result import METRICS, TOLERANCES, HaltingStudy
+from probes.early_exit.sums import COVARIATES, STATS, Sums, calibration
 
 N_BOOTSTRAP = 1000
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from probes.labels import UNDEFINED, get_label
 from probes.result import Result
-from probes.text_labels import UNDEFINED, get_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ class HaltingOutcome(Result):
         )
 
     def by_class(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """Classes of tokens (`probes.text_labels`), others last, and tokens [class, k] that exit after k."""
+        """Classes of tokens (`probes.labels`), others last, and tokens [class, k] that exit after k."""
         label = get_label("current_class")
         counts = np.zeros((len(label.classes) + 1, self.n_iters + 1), int)
         for row, steps in zip(self.tokens, self.exit_step, strict=True):

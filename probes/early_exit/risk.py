@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from abbie_lens.errors import InputError
-from probes.halting import thresholds as levels
-from probes.halting.shards import Tokens
-from probes.halting.study import tokens_of
-from probes.halting.study_config import StudyConfig
-from probes.halting.study_result import HaltingStudy
+from probes.early_exit import thresholds as levels
+from probes.early_exit.shards import Tokens
+from probes.early_exit.study import tokens_of
+from probes.early_exit.study_config import StudyConfig
+from probes.early_exit.study_result import HaltingStudy
 from probes.result import Result
 
 if TYPE_CHECKING:

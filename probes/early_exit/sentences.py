@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes import exits
-from probes.halting.outcome import HaltingOutcome, HaltingSweep
+from probes.early_exit.outcome import HaltingOutcome, HaltingSweep
 
 
 def text(outcome: HaltingOutcome) -> str:

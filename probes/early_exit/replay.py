@@ -19,7 +19,7 @@ from abbie_lens import halting as rules_module
 from abbie_lens.errors import InputError, nearest
 from abbie_lens.halting import Decision, HaltingPolicy, Observation
 from probes import decoding, exits, running
-from probes.halting.outcome import EXIT_FORMULA, HaltingOutcome, HaltingSweep
+from probes.early_exit.outcome import EXIT_FORMULA, HaltingOutcome, HaltingSweep
 from probes.inputs import Inputs, prepare
 from probes.result import Result
 from probes.tidy import tidy

@@ -12,7 +12,7 @@ from abbie_lens.halting import HaltingPolicy
 from abbie_lens.halting.flops import halted_flops
 from abbie_lens.halting.run import halted
 from probes import exits
-from probes.halting.costs import median_milliseconds
+from probes.early_exit.costs import median_milliseconds
 from probes.inputs import prepare
 from probes.progress import Callback
 from probes.result import Result

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.halting.study_result import TOLERANCES, HaltingStudy
+from probes.early_exit.study_result import TOLERANCES, HaltingStudy
 
 GATES = ("learned_gate",)
 OTHERS = ("direction_distance", "kl")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.halting.shards import Tokens
+from probes.early_exit.shards import Tokens
 
 GROUPS = 128
 BINS = 1024

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from abbie_lens.errors import InputError
-from probes.halting.risk import certify, p_values
+from probes.early_exit.risk import certify, p_values
 
 TARGET, DELTA, N = 0.1, 0.1, 60
 

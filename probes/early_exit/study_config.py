@@ -9,7 +9,7 @@ from typing import Any
 
 from abbie_lens.errors import ConfigError
 from abbie_lens.settings import check_types
-from probes.text_labels import get_label
+from probes.labels import get_label
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StudyConfig:
     max_tokens: int | None = None
     """Tokens to read, up to a window more; None: all."""
     label: str = "current_class"
-    """Classes of tokens that are told apart (`probes.text_labels`)."""
+    """Classes of tokens that are told apart (`probes.labels`)."""
     points: int = 8
     """Operating points of a rule besides its default threshold: target mean depths, evenly from 1 to r."""
     sample: int = 4096

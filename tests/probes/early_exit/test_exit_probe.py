@@ -7,7 +7,7 @@ import torch
 import probes
 from abbie_lens.errors import CheckpointError, InputError
 from abbie_lens.halting import ExitProbe, Observation
-from probes.halting.fit_probe import _fit, auroc
+from probes.early_exit.fit_probe import _fit, auroc
 from tests.corpus import text
 
 R = 3

@@ -10,13 +10,13 @@ from scipy.stats import spearmanr
 import probes
 from abbie_lens.errors import ConfigError, ExistsError, InputError
 from abbie_lens.flops import count_flops
-from probes.halting import thresholds
-from probes.halting.risk import control_risk
-from probes.halting.shards import Tokens
-from probes.halting.study import study, tokens_of
-from probes.halting.study_config import StudyConfig
-from probes.halting.study_result import HaltingStudy
-from probes.halting.sums import calibration
+from probes.early_exit import thresholds
+from probes.early_exit.risk import control_risk
+from probes.early_exit.shards import Tokens
+from probes.early_exit.study import study, tokens_of
+from probes.early_exit.study_config import StudyConfig
+from probes.early_exit.study_result import HaltingStudy
+from probes.early_exit.sums import calibration
 from tests.corpus import text
 
 R = 4

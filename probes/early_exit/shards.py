@@ -19,9 +19,9 @@ from abbie_lens.corpus import Window, batches, padded
 from abbie_lens.errors import CheckpointError
 from abbie_lens.halting import HaltingPolicy
 from probes import decoding
-from probes.halting.replay import watched
+from probes.early_exit.replay import watched
 from probes.inputs import prepare
-from probes.text_labels import UNDEFINED, get_label
+from probes.labels import UNDEFINED, get_label
 
 Counted = Callable[[np.ndarray], np.ndarray]
 """Token ids of a window [pos] -> [pos] bool, the tokens that count: those whose next one is of interest."""
