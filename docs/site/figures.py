@@ -68,7 +68,9 @@ def drawn(call: ast.Call, scope: dict) -> dict[str, Any]:
     scope["_result"] = eval(ast.unparse(call.func.value), scope)  # type: ignore[attr-defined]
     options = ", ".join(map(ast.unparse, [*call.args, *call.keywords]))
     return {
-        theme: plain(eval(f"_result.figure({options + ', ' if options else ''}theme={theme!r})", scope))
+        theme: plain(
+            eval(f"_result.figure({options + ', ' if options else ''}theme={theme!r})", scope)
+        )
         for theme in ("light", "dark")
     }
 

@@ -48,7 +48,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     elif name in OUTSIDE:
         markdown = re.sub(r"\]\(docs/", "](", markdown)
     else:
-        markdown = re.sub(rf"\]\({up}\.\./notebooks/(\w+)\.ipynb", rf"]({up}notebooks/\1.md", markdown)
+        markdown = re.sub(
+            rf"\]\({up}\.\./notebooks/(\w+)\.ipynb", rf"]({up}notebooks/\1.md", markdown
+        )
         markdown = re.sub(rf"\]\({up}\.\./({'|'.join(OUTSIDE)})", rf"]({up}\1", markdown)
     stored = FIGURES / f"{page.file.src_uri.removesuffix('.md')}.json"
     if name == "families.md" or not stored.exists():

@@ -16,7 +16,9 @@ FIGURE = "application/vnd.plotly.v1+json"
 def page(path: Path) -> str:
     """Markdown of a notebook. Errors: ValueError where a code cell was never run."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    note = f"*From `notebooks/{path.name}`; everything below the code is what its stored run put out.*"
+    note = (
+        f"*From `notebooks/{path.name}`; everything below the code is what its stored run put out.*"
+    )
     return "\n\n".join([*_cells(notebook["cells"], path.name, note)]) + "\n"
 
 

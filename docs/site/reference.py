@@ -31,7 +31,9 @@ def families_page() -> str:
         if not names:
             continue
         first, _, rest = (ast.get_docstring(tree) or "").partition("\n")
-        parts.append(f"## {' / '.join(f'`{name}`' for name in names)}\n\n{first}\n\n{rest.strip(chr(10))}")
+        parts.append(
+            f"## {' / '.join(f'`{name}`' for name in names)}\n\n{first}\n\n{rest.strip(chr(10))}"
+        )
         for name in names:
             if name not in stored:
                 raise ValueError(
@@ -69,7 +71,9 @@ def api_page(title: str, packages: list[str]) -> str:
     parts = [f"# {title}"]
     for package in packages:
         folder = ROOT / package.replace(".", "/")
-        parts.append(ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or "")
+        parts.append(
+            ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
+        )
         parts += [f"::: {package}.{name}" for name in _exports(folder / "__init__.py")]
     return "\n\n".join(parts) + "\n"
 
