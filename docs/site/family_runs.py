@@ -23,7 +23,7 @@ def family_figures() -> list[dict[str, Any]]:
         model, text = (load(bundled[name]), TEXT) if name in bundled else (fresh(name), TOKENS)
         limit = model.cfg.loop.max_depth
         r = N_ITERS if limit is None else min(N_ITERS, limit)
-        result = probes.fixed_point(model, text, r, limit_times=0, control=False)
+        result = probes.fixed_point(model, text, r, control=name in bundled)
         themes = {theme: plain(result.figure(theme=theme)) for theme in ("light", "dark")}
         found.append({"call": name, "model": bundled.get(name)} | themes)
     return found

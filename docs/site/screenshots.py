@@ -23,9 +23,9 @@ from playwright.sync_api import Page, sync_playwright
 
 OUT = Path(__file__).resolve().parents[1] / "screenshots"
 LIMIT = 150_000
-MODEL = "abbie-d-novels-mini"
+MODEL = "abbie-d-novels"
 PROMPT = "She opened the letter and read it slowly"
-PAGES = {"overview": "", "dynamics": "dynamics", "lens": "lens"}
+PAGES = {"overview": "", "dynamics": "dynamics", "halting": "halting"}
 SIZE = {"width": 1400, "height": 900}
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
