@@ -18,7 +18,16 @@ from docs.site.calls import PYTHON, figure_calls, unknown_names
 
 DOCS = Path(__file__).resolve().parents[1]
 FIGURES = DOCS / "figures"
-PAGES = ("index", "iteration-axis", "dynamics", "lenses", "attribution", "interventions", "probing")
+PAGES = (
+    "index",
+    "iteration-axis",
+    "dynamics",
+    "lenses",
+    "attribution",
+    "interventions",
+    "probing",
+    "halting",
+)
 
 
 def main(names: list[str]) -> None:
