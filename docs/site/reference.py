@@ -74,7 +74,9 @@ def api_page(title: str, packages: list[str]) -> str:
         parts.append(
             ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
         )
-        parts += [f"::: {package}.{name}" for name in _exports(folder / "__init__.py")]
+        # What is called before what it returns.
+        names = sorted(_exports(folder / "__init__.py"), key=lambda name: name[0].isupper())
+        parts += [f"::: {package}.{name}" for name in names]
     return "\n\n".join(parts) + "\n"
 
 
