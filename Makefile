@@ -5,9 +5,10 @@ READY  := .venv/.ready
 EXTRAS ?= dev
 PYTEST_ARGS ?=
 APP_ARGS ?=
+PAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help app test lint format bench notebooks smollm2 clean
+.PHONY: help app test lint format bench docs figures screenshots notebooks smollm2 clean
 
 help:
 	@echo "make app     install into .venv and open the dashboard on the bundled model"
@@ -15,6 +16,9 @@ help:
 	@echo "make lint    ruff (lint and format) and pyright"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   measure, and rewrite benchmarks/results.json and RESULTS.md"
+	@echo "make docs    build the site of the documents into build/site; a warning is an error"
+	@echo "make figures run the lines that documents show, and store what they draw (PAGES=\"dynamics\")"
+	@echo "make screenshots take the README's pictures of the dashboard"
 	@echo "make notebooks run the notebooks and store what they put out"
 	@echo "make smollm2 fetch SmolLM2-135M-Instruct, a real language model (about 100 MB)"
 	@echo "make clean   remove .venv and caches"
@@ -45,6 +49,16 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+figures: $(READY)
+	$(BIN)/python -m docs.site.figures $(PAGES)
+
+screenshots: $(READY)
+	$(BIN)/python -m docs.site.screenshots
 
 notebooks: $(READY)
 	$(BIN)/python -m notebooks

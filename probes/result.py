@@ -36,7 +36,7 @@ class Result:
     model: ModelInfo
     """Which model produced it."""
     tokens: tuple[tuple[str, ...], ...]
-    """[batch][pos] raw token strings; figures escape them, tables do not."""
+    """`[batch][pos]` raw token strings; figures escape them, tables do not."""
     n_iters: int
     """r: Body applications shown."""
 
