@@ -34,7 +34,6 @@ def choose(source: Source) -> list[tuple[str, Source]]:
             "The other model", others, format_func=called.get, key="second_model",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
-        other = picker.one_of(others, other)
         pair = {name: called.get(name, name) for name in (source.model, other)}
         return [*comparing.of_models(pair, source)]
     if what == "prompt":

@@ -38,18 +38,9 @@ def choose(settings: Settings, entries: Sequence[catalog.Entry]) -> str:
         "Model", offered, key="model", bind="query-params", format_func=called.get,
         help="A looped model: Head once, the same Body r times, Tail once.",
     )  # fmt: skip
-    name = one_of(offered, name)
     with st.popover("All models", width="stretch", icon=":material/list:"):
         _groups(entries, called, settings.root)
     return name
-
-
-def one_of(offered: Sequence[str], name: str) -> str:
-    """The chosen model if it is on offer, else the first that is.
-
-    Streamlit hands on whatever name a client sends as its choice.
-    """
-    return name if name in offered else offered[0]
 
 
 def _groups(entries: Sequence[catalog.Entry], called: dict[str, str], root: str | None) -> None:
