@@ -88,6 +88,7 @@ def check_installed_place(binaries: Path, home: Path) -> None:
     )
     for place in run([binaries / "python", "-I", "-c", code], home).split():
         assert Path(place).is_relative_to(binaries.parent), f"{place} is not the installed package"
+        assert Path(place).with_name("py.typed").is_file(), f"{place}: no py.typed beside it"
 
 
 def check_models(binaries: Path, home: Path) -> None:

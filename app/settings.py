@@ -18,8 +18,8 @@ class Settings:
     """Model folders (or hub ids) offered beside the bundled ones; the first is shown at the start."""
     bundle: str | None = None
     """Bundle folder shown at the start, without a model."""
-    allow_load: bool = False
-    """Whether a visitor may name a folder of this machine to load a model from."""
+    root: str | None = None
+    """A visitor may name folders below this one, and hub ids, to load models from; None: neither."""
 
     def to_env(self) -> dict[str, str]:
         """The environment variable that `from_env` reads."""

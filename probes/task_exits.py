@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.stats import rankdata
 
 from abbie_lens.errors import InputError
 from probes.early_exit.outcome import EXIT_FORMULA
@@ -161,6 +160,8 @@ def _with_interval(value: float, draws: np.ndarray) -> np.ndarray:
 
 def spearman(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Spearman's rank correlation, each pair counted `weight` times; NaN where one side is constant."""
+    from scipy.stats import rankdata
+
     if weight is not None:
         x, y = np.repeat(x, weight), np.repeat(y, weight)
     if not x.size or (x == x[0]).all() or (y == y[0]).all():

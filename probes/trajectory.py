@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from abbie_lens.errors import DivergedError, InputError
 from probes import numerics
@@ -127,6 +126,8 @@ def trajectories(
 
 def _fit(samples: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, components [c, d] and explained share [c] of samples [n, d]."""
+    from sklearn.decomposition import PCA
+
     mean = samples.mean(0)
     spread = np.abs(samples - mean).max()
     if spread == 0:

@@ -14,6 +14,9 @@ from app import theme
 from app.settings import Settings
 
 ENTRY = Path(__file__).parents[1] / "dashboard" / "main.py"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+MAX_UPLOAD_MB = 200
+"""Of one file, which the server holds in memory; a larger bundle opens with `--bundle`."""
 
 
 def command(
@@ -30,17 +33,27 @@ def command(
         typer.Option(exists=True, file_okay=False, help="Show this bundle, without its model."),
     ] = None,
     allow_load: Annotated[
-        bool, typer.Option("--allow-load", help="Let visitors load models from any folder here.")
+        bool, typer.Option("--allow-load", help="Let visitors load models: folders, hub ids.")
     ] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="With --allow-load: visitors may name folders below this one.  [this folder]",
+        ),
+    ] = None,
     headless: Annotated[
         bool, typer.Option("--headless", help="Do not open a browser window.")
     ] = False,
 ) -> None:
     """Open the dashboard in the browser (Ctrl-C ends it)."""
+    if root is not None and not allow_load:
+        raise typer.BadParameter("--root: of use with --allow-load only; give both.")
     settings = Settings(
         models=tuple(_absolute(name) for name in model or ()),
         bundle=str(bundle.resolve()) if bundle else None,
-        allow_load=allow_load,
+        root=str((root or Path.cwd()).resolve()) if allow_load else None,
     )
     os.environ.update(settings.to_env())
     _leave_working_folder()
@@ -73,8 +86,15 @@ def _free_port(first: int = 8501) -> int:
 
 def flags(port: int | None, headless: bool) -> list[str]:
     """Streamlit's options: they outrank every config file, so the dashboard looks the same anywhere."""
-    options = {
+    options: dict[str, object] = {
         "server.address": "localhost",
+        # Not by the name of a site elsewhere that was made to lead to this machine.
+        "server.allowedHosts": LOOPBACK,
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.enableAgentApi": False,
+        "server.enableStaticServing": False,
+        "server.maxUploadSize": MAX_UPLOAD_MB,
         "server.headless": headless,
         "server.showEmailPrompt": False,
         # It is Streamlit's, and comes with advice on writing apps, in the terminal and on the page.
@@ -86,11 +106,13 @@ def flags(port: int | None, headless: bool) -> list[str]:
     }
     if port is not None:
         options["server.port"] = port
-    return [f"--{name}={_text(value)}" for name, value in options.items()]
+    return [f"--{name}={text}" for name, value in options.items() for text in _texts(value)]
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _texts(value: object) -> list[str]:
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return [str(value).lower() if isinstance(value, bool) else str(value)]
 
 
 def _absolute(name: str) -> str:

@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 st.set_page_config(page_title="abbie-lens", page_icon=HERE / "icon.svg", layout="wide")
 st.logo(HERE / "logo.svg", size="large")
 st.html(HERE / "narrow.css")
+st.html(HERE / "legible.css")
 settings = Settings.from_env()
 page = st.navigation(PAGES)
 

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.view import downloads
+from app.view import alternative, downloads
 from probes import Lens, Result
 
 _MOST_TEXTS = 20
@@ -27,7 +27,7 @@ def theme() -> str:
 
 def show(result: Result, key: str, height: int | None = None, **view: Any) -> None:
     """The result's figure, at most `height` pixels high, and its download buttons."""
-    draw(of(result, height, **view), key, alt=result.title)
+    draw(of(result, height, **view), key, result.title)
     downloads.buttons(result, key)
 
 
@@ -75,8 +75,9 @@ def grid_key(lens: Lens, key: str) -> str:
     return f"{key}-dense" if int(lens.valid[0].sum()) > _MOST_TEXTS else key
 
 
-def draw(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:
-    """A finished figure in its own template."""
+def draw(fig: go.Figure, key: str, name: str, **options: Any) -> Any:
+    """A finished figure in its own template, called `name` where it is read aloud."""
+    said = alternative.text(fig, name)
     return st.plotly_chart(
-        fig, theme=None, key=f"figure-{key}", config=_CONFIG, alt=alt or key, **options
+        fig, theme=None, key=f"figure-{key}", config=_CONFIG, alt=said, **options
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from abbie_lens import zoo
-from abbie_lens.errors import AbbieLensError, CheckpointError
-from abbie_lens.files import hub, installed
-from app import catalog
+from abbie_lens.errors import AbbieLensError
+from abbie_lens.files import installed
+from app import catalog, permission
 from app.settings import Settings
 from app.view import loading, plain, runs
 
@@ -39,21 +39,21 @@ def choose(settings: Settings, entries: Sequence[catalog.Entry]) -> str:
         help="A looped model: Head once, the same Body r times, Tail once.",
     )  # fmt: skip
     with st.popover("All models", width="stretch", icon=":material/list:"):
-        _groups(entries, called, settings.allow_load)
+        _groups(entries, called, settings.root)
     return name
 
 
-def _groups(entries: Sequence[catalog.Entry], called: dict[str, str], allow_load: bool) -> None:
+def _groups(entries: Sequence[catalog.Entry], called: dict[str, str], root: str | None) -> None:
     """A tab for each group, with a button that opens each model, what it is, how large."""
     inside = {group: [e for e in entries if e.group == group] for group in catalog.GROUPS}
-    titles = [g for g in catalog.GROUPS if inside[g] or (g == "own" and allow_load)]
+    titles = [g for g in catalog.GROUPS if inside[g] or (g == "own" and root)]
     tabs = st.tabs([f"{catalog.GROUPS[group]} ({len(inside[group])})" for group in titles])
     for group, tab in zip(titles, tabs, strict=True):
         with tab:
             for entry in inside[group]:
                 _row(entry, called[entry.name])
-            if group == "own" and allow_load:
-                _load()
+            if group == "own" and root:
+                _load(Path(root))
 
 
 def _row(entry: catalog.Entry, called: str) -> None:
@@ -70,15 +70,16 @@ def _want(name: str) -> None:
     st.session_state["model_wanted"] = name
 
 
-def _load() -> None:
-    """A folder of this machine or a hub id, for a server that was started with --allow-load."""
+def _load(root: Path) -> None:
+    """A folder below `root` or a hub id, for a server that was started with --allow-load."""
     asked = st.text_input(
         "Folder or hub id", key="load_folder",
         help="A folder with config.json and *.safetensors, or organisation/model on the hub.",
     )  # fmt: skip
+    st.caption(f"Folders below {plain.markdown(str(root))}, or any model of the hub.")
     if st.button("Load", key="load_button") and (asked := asked.strip()):
         try:
-            name = _resolved(asked)
+            name = permission.resolve(asked, root)
             loading.again(name)
             runs.model(name)
         except AbbieLensError as error:
@@ -89,15 +90,3 @@ def _load() -> None:
             known.append(name)
         _want(name)
         st.rerun()
-
-
-def _resolved(asked: str) -> str:
-    """A folder by its full path, a hub id as it is. Errors: CheckpointError for neither."""
-    path = Path(asked).expanduser()
-    if path.is_dir() or not hub.is_hub_id(asked):
-        if not path.is_dir():
-            raise CheckpointError(
-                f"{asked}: no such folder; expected one with config.json, or a hub id (org/model)."
-            )
-        return str(path.resolve())
-    return asked

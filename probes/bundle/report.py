@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from probes import readings
 from probes.bundle.template import CSS, JAVASCRIPT, PAGE
 from probes.figures import labels
@@ -21,6 +19,8 @@ THEMES = ("light", "dark")
 
 def page(results: Mapping[str, Result], manifest: Mapping[str, Any]) -> str:
     """The whole HTML page. Text of users and tokenizers is escaped; nothing is fetched."""
+    from plotly.offline import get_plotlyjs
+
     figures: dict[str, Any] = {}
     sections = []
     for name, result in results.items():

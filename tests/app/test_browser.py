@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
 
+from .axe import violations
 from .test_launch import COMMAND, answer, free_port
 
 pytestmark = pytest.mark.browser
@@ -309,3 +310,33 @@ def test_models_are_laid_over_each_other(visit):
     names = page.locator(".legendtext")
     names.first.wait_for()
     assert names.all_text_contents() == ["tiny-abbie-d", "tiny-abbie-c"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_break_no_rule_of_accessibility(visit, scheme):
+    page = visit(scheme=scheme, r=2)
+    for name in PAGES:
+        open_page(page, name)
+        if name not in ("Probes", "Tasks", "Export"):
+            figure(page)
+        assert violations(page) == [], name
+        for chart in page.get_by_test_id("stPlotlyChart").all():
+            said = chart.get_attribute("aria-label")
+            assert len(said.split(". ")) > 2, (name, said)  # more than its name
+
+
+def test_a_page_is_reached_and_changed_by_keys_alone(visit):
+    page = visit()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Lens", exact=True).focus()
+    page.keyboard.press("Enter")
+    settle(page)
+    figure(page)
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("(document.activeElement.getAttribute('aria-label') || "
+                          "document.activeElement.textContent).trim()")
+        )  # fmt: skip
+    assert {"Prompt", "Iterations r"} <= reached, reached
+    assert any("CSV" in name for name in reached), reached

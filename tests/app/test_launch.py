@@ -1,5 +1,6 @@
 """Starting the dashboard: from anywhere, on this machine only, deaf to what lies in the folder."""
 
+import base64
 import http.client
 import os
 import socket
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from app import theme
 from app.cli import launch
+from app.settings import Settings
 
 # -P as in the installed script: the folder of the caller is not on the path.
 COMMAND = [sys.executable, "-P", "-m", "app.cli", "app", "--headless"]
@@ -36,6 +39,19 @@ def answer(port: int, seconds: float = 60.0) -> bool:
     return False
 
 
+def opens_stream(port: int, host: str) -> bool:
+    """Whether the server talks to a page that came under the name `host`."""
+    connection = http.client.HTTPConnection("localhost", port, timeout=30)
+    asked = {
+        "Host": host, "Origin": f"http://{host}", "Connection": "Upgrade", "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": base64.b64encode(b"k" * 16).decode(),
+    }  # fmt: skip
+    connection.request("GET", "/_stcore/stream", headers=asked)
+    status = connection.getresponse().status
+    connection.close()
+    return status == 101
+
+
 def test_flags_are_options_that_streamlit_knows():
     from streamlit import config
 
@@ -47,6 +63,11 @@ def test_flags_are_options_that_streamlit_knows():
 def test_flags_keep_the_dashboard_private():
     flags = launch.flags(None, headless=False)
     assert "--server.address=localhost" in flags
+    assert "--server.allowedHosts=localhost" in flags
+    assert "--server.enableCORS=true" in flags
+    assert "--server.enableXsrfProtection=true" in flags
+    assert "--server.enableAgentApi=false" in flags
+    assert f"--server.maxUploadSize={launch.MAX_UPLOAD_MB}" in flags
     assert "--browser.gatherUsageStats=false" in flags
     assert "--server.showEmailPrompt=false" in flags
     assert (
@@ -64,6 +85,29 @@ def test_pages_around_figures_have_the_figures_paper():
         assert options[f"theme.{mode}.textColor"] == PALETTES[mode].ink
 
 
+def settings_of(monkeypatch, command, *arguments):
+    """What `abbie-lens app` would tell the dashboard, or its error."""
+    started = []
+    monkeypatch.setattr("streamlit.web.cli.main", lambda *_, **__: started.append(True))
+    monkeypatch.setattr(launch, "_leave_working_folder", lambda: None)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    code, _, err = command("app", "--headless", *arguments)
+    return Settings.from_env() if started else (code, err)
+
+
+def test_visitors_may_name_nothing_unless_the_server_was_started_so(monkeypatch, command, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert settings_of(monkeypatch, command).root is None
+    assert settings_of(monkeypatch, command, "--allow-load").root == str(tmp_path.resolve())
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link").symlink_to("models")
+    found = settings_of(monkeypatch, command, "--allow-load", "--root", "link")
+    assert found.root == str((tmp_path / "models").resolve())
+    code, err = settings_of(monkeypatch, command, "--root", "models")
+    assert code == 2 and "--allow-load" in err
+
+
 @pytest.fixture(scope="module")
 def hostile_folder(tmp_path_factory):
     """A user's folder with modules of their own that bear our names."""
@@ -74,7 +118,7 @@ def hostile_folder(tmp_path_factory):
         )
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "config.toml").write_text(
-        "[server]\naddress = '0.0.0.0'\nbaseUrlPath = 'x'\n"
+        "[server]\naddress = '0.0.0.0'\nbaseUrlPath = 'x'\nallowedHosts = ['*']\n"
     )
     return folder
 
@@ -89,6 +133,11 @@ def test_modules_in_the_working_folder_are_not_picked_up(hostile_folder, model_f
     try:
         assert answer(port), server.poll()
         assert server.poll() is None
+        listening = [c.laddr.ip for c in psutil.Process(server.pid).net_connections("inet")
+                     if c.status == psutil.CONN_LISTEN]  # fmt: skip
+        assert listening and set(listening) <= {"127.0.0.1", "::1"}
+        assert opens_stream(port, f"localhost:{port}")
+        assert not opens_stream(port, f"elsewhere.example:{port}")
     finally:
         server.terminate()
         said, _ = server.communicate(timeout=20)

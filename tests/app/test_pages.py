@@ -252,15 +252,6 @@ def test_a_folder_that_is_no_model_is_said_calmly(dashboard, tmp_path):
     assert "cannot be run" in texts(at)
 
 
-def test_loading_from_a_folder_needs_permission(dashboard, model_folders):
-    assert not dashboard(models=(str(model_folders[0]),)).sidebar.text_input
-    at = dashboard(models=(str(model_folders[0]),), allow_load=True)
-    at.sidebar.text_input(key="load_folder").set_value(str(model_folders[1]))
-    at.sidebar.button(key="load_button").click().run()
-    assert_calm(at)
-    assert str(model_folders[1]) in at.session_state["loaded_models"]
-
-
 def test_the_command_on_the_export_page_is_quoted(dashboard):
     at = dashboard("export.py", query={"prompt": "it's $HOME; rm"})
     assert """'it'"'"'s $HOME; rm'""" in texts(at)

@@ -22,7 +22,7 @@ from probes.progress import Cancelled
 
 
 def test_settings_survive_the_environment():
-    settings = Settings(models=("a b", "ü/c"), bundle="/some where", allow_load=True)
+    settings = Settings(models=("a b", "ü/c"), bundle="/some where", root="/r")
     assert Settings.from_env(settings.to_env()) == settings
     assert Settings.from_env({}) == Settings()
 

@@ -25,7 +25,7 @@ with keep, st.container(border=True):
     command = bundles.command(source)
     more = " (`--full` computes every costly result, those not asked for here too)"
     st.caption(f"The same from a terminal{more if '--full' in command.split() else ''}:")
-    st.code(command, language="bash", wrap_lines=True)
+    st.code(command, language=None, wrap_lines=True)
 with reopen, st.container(border=True):
     st.markdown("**Open a saved run**")
     upload = st.file_uploader("A bundle as .zip", type="zip", key="upload")
