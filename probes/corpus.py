@@ -135,7 +135,17 @@ def _cut(
     model: Any, document: int, ids: list[int], spans: np.ndarray, label: Labelling
 ) -> Iterator[Window]:
     # Labels are of the whole document: a quotation may begin in one window and end in the next.
-    labels = label.of(document, model.to_str_tokens(torch.as_tensor(ids)), spans)
+    labels = np.asarray(label.of(document, model.to_str_tokens(torch.as_tensor(ids)), spans))
+    if labels.ndim == 2:
+        raise InputError(
+            f"label={label.name!r} says {labels.shape[1]} things of a token; expected one. Probe them one by"
+            " one, or all at once with probes.fit_many."
+        )
+    if labels.shape != (len(ids),):
+        raise InputError(
+            f"label={label.name!r}: {len(labels)} labels for the {len(ids)} tokens of document {document};"
+            " expected one each."
+        )
     bos = getattr(model.tokenizer, "bos_token_id", None)
     start = [] if bos is None else [bos]
     nothing = UNDEFINED if label.classes else np.nan

@@ -170,7 +170,7 @@ def _curve(
 def _baselines(fig: go.Figure, result: LinearProbes, row: int, theme: style.Theme) -> None:
     colors = style.palette(theme)
     h0 = style.role("h0", theme)["color"]
-    majority = "mean" if result.kind == "regression" else "majority class"
+    majority = "training mean" if result.kind == "regression" else "majority class"
     for name, values, color, dash in (
         ("h<sub>0</sub> (Head output)", result.head_output, h0, "dash"),
         ("token embedding", result.embedding, colors.ink, "dashdot"),
@@ -191,11 +191,15 @@ def _baselines(fig: go.Figure, result: LinearProbes, row: int, theme: style.Them
 
 
 def _caption(result: LinearProbes) -> str:
-    classes = ", ".join(
-        f"{name} {'+'.join(map(str, sides))}"
-        for name, sides in zip(result.classes, result.counts.tolist(), strict=True)
-    )
-    text = f"{result.formula}. Tokens by class (training + validation + test): {classes}."
+    if result.kind == "regression":
+        (sides,) = result.counts.tolist()
+        text = f"{result.equation}. Tokens (training + validation + test): {'+'.join(map(str, sides))}."
+    else:
+        classes = ", ".join(
+            f"{name} {'+'.join(map(str, sides))}"
+            for name, sides in zip(result.classes, result.counts.tolist(), strict=True)
+        )
+        text = f"{result.equation}. Tokens by class (training + validation + test): {classes}."
     if result.dropped_classes:
         text += f" Left out, in fewer than two documents: {', '.join(result.dropped_classes)}."
     if result.unfinished:

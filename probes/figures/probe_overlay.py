@@ -47,7 +47,7 @@ def draw(result: ProbeOverlay, *, batch: int, of: str | None, theme: style.Theme
         limits = None if result.kind == "regression" else (0.0, 1.0)
         below = token_grid(fig, values, tokens, name=name, limits=limits, **given)
         key = ""
-    style.caption(fig, f"{key}{result.formula}.", below=below)
+    style.caption(fig, f"{key}{result.equation}.", below=below)
     return give_room(fig, max(220, 26 * len(outputs) + 40))
 
 
