@@ -18,7 +18,6 @@ from abbie_lens.corpus import encode
 from abbie_lens.errors import InputError
 from probes.labels.counted import Counted
 from probes.labels.label import UNDEFINED, Labelling
-from probes.labels.spans import SpanLabel
 
 LEAST_DOCUMENTS = 4
 _CHARACTERS_PER_TOKEN = 12
@@ -62,13 +61,14 @@ def documents_for(
 
     Errors: InputError for texts other than the label's own; as `split_documents`.
     """
-    if isinstance(label, SpanLabel):
-        if texts is not None and list(texts) != list(label.documents):
+    own = getattr(label, "documents", None)
+    if own is not None:
+        if texts is not None and list(texts) != list(own):
             raise InputError(
-                f"texts: label {label.name!r} has {len(label.documents)} documents of its own, and these are others;"
+                f"texts: label {label.name!r} has {len(own)} documents of its own, and these are others;"
                 " leave texts out."
             )
-        return split_documents(label.documents)
+        return split_documents(own)
     if texts is None:
         from abbie_lens import zoo
 

@@ -41,8 +41,10 @@ class Sentence:
 class Padded:
     """Sentences of unlike length in one batch."""
 
-    rows: Tensor
-    """[sentence, word], 0 on padding."""
+    words: Tensor
+    """[word] the tokens that any sentence has, each once."""
+    at: Tensor
+    """[sentence, word] which of `words`, 0 on padding."""
     depth: Tensor
     """[sentence, word]"""
     distance: Tensor
@@ -61,19 +63,22 @@ class Padded:
             m = len(s.rows)
             rows[i, :m], depth[i, :m], there[i, :m] = s.rows, s.depth, 1
             distance[i, :m, :m] = s.distance
-        each = (torch.from_numpy(a).to(device) for a in (rows, depth, distance, there))
+        words = np.unique(rows[there > 0])
+        at = np.where(there > 0, np.searchsorted(words, rows), 0)
+        each = (torch.from_numpy(a).to(device) for a in (words, at, depth, distance, there))
         return cls(*each)
 
     def losses(self, x: Tensor, weights: Tensor) -> Tensor:
-        """[2] loss of distances and of depths; x [sentence, word, width], weights [2, rank, width]."""
+        """[2] loss of distances and of depths; x [word, width] of `words`, weights [2, rank, width]."""
         n = self.there.sum(1)
-        placed = x @ weights[0].T
+        # projected before they are padded: most sentences are far shorter than the longest
+        placed, deep = (x @ weights.flatten(0, 1).T).chunk(2, -1)
+        placed, deep = placed[self.at], deep.square().sum(-1)[self.at]
         # |a − b|² without a tensor [sentence, word, word, rank]
         squares = placed.square().sum(-1)
         between = squares[:, :, None] + squares[:, None] - 2 * placed @ placed.transpose(1, 2)
         pairs = self.there[:, :, None] * self.there[:, None]
         apart = ((between - self.distance).abs() * pairs).sum((1, 2)) / n.square()
-        deep = (x @ weights[1].T).square().sum(-1)
         below = ((deep - self.depth).abs() * self.there).sum(1) / n
         return torch.stack([apart.mean(), below.mean()])
 
@@ -96,3 +101,31 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     norms = np.sqrt(np.square(a).sum(-1) * np.square(b).sum(-1))
     rho = np.divide((a * b).sum(-1), norms, where=norms > 0, out=np.full(len(norms), np.nan))
     return float(np.nanmean(rho)) if np.isfinite(rho).any() else float("nan")
+
+
+class Judge:
+    """A sentence's tree, beside which predicted distances and depths are laid."""
+
+    def __init__(self, sentence: Sentence) -> None:
+        self.sentence, self.n = sentence, len(sentence.rows)
+        self._edges = tree_edges(sentence.distance)
+
+    def scores(self, x: Tensor, distance: Tensor, depth: Tensor) -> tuple[float, float, float]:
+        """Share of the tree's edges found, Spearman's ρ of distances and of depths; x [token, width], maps [rank, width]."""
+        states = x[torch.from_numpy(self.sentence.rows).to(x.device)]
+        placed = states @ distance.T
+        between = (placed[:, None] - placed[None]).square().sum(-1)
+        deep = (states @ depth.T).square().sum(-1)
+        return self._judged(between.cpu().numpy().astype(float), deep.cpu().numpy().astype(float))
+
+    def chain(self) -> tuple[float, float, float]:
+        """The same of words joined to their neighbours, and of their place in the sentence."""
+        place = np.arange(self.n, dtype=float)
+        return self._judged(np.abs(np.subtract.outer(place, place)), place)
+
+    def _judged(self, between: np.ndarray, deep: np.ndarray) -> tuple[float, float, float]:
+        return (
+            len(tree_edges(between) & self._edges) / (self.n - 1),
+            rank_correlation(between, self.sentence.distance),
+            rank_correlation(deep[None], self.sentence.depth[None]),
+        )
