@@ -37,6 +37,8 @@ from probes.probing.overlay import ProbeOverlay
 from probes.probing.result import LinearProbes
 from probes.probing.stored import FittedProbes
 from probes.probing.structural import StructuralFits, fit_structural
+from probes.probing.structural_result import StructuralProbes
+from probes.probing.treebank import structural
 from probes.progress import Cancelled
 from probes.result import Result
 from probes.specialised_iterations import Specialisation, specialisation
@@ -85,6 +87,7 @@ __all__ = [
     "Split",
     "Steering",
     "StructuralFits",
+    "StructuralProbes",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
@@ -119,6 +122,7 @@ __all__ = [
     "spectrum",
     "split",
     "steering",
+    "structural",
     "task_depth",
     "trajectories",
     "upward",

@@ -39,12 +39,10 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Padded:
-    """Sentences of unlike length in one batch."""
+    """Sentences of similar length in one batch."""
 
-    words: Tensor
-    """[word] the tokens that any sentence has, each once."""
     at: Tensor
-    """[sentence, word] which of `words`, 0 on padding."""
+    """[sentence, word] number of the word among `Batches.words`, 0 on padding."""
     depth: Tensor
     """[sentence, word]"""
     distance: Tensor
@@ -52,35 +50,54 @@ class Padded:
     there: Tensor
     """[sentence, word] 1 for words."""
 
-    @classmethod
-    def of(cls, sentences: Sequence[Sentence], device: str | torch.device) -> Padded:
-        """The batch on `device`, float32."""
-        n, longest = len(sentences), max(len(s.rows) for s in sentences)
-        rows, depth = np.zeros((n, longest), np.int64), np.zeros((n, longest), np.float32)
-        distance = np.zeros((n, longest, longest), np.float32)
-        there = np.zeros((n, longest), np.float32)
-        for i, s in enumerate(sentences):
-            m = len(s.rows)
-            rows[i, :m], depth[i, :m], there[i, :m] = s.rows, s.depth, 1
-            distance[i, :m, :m] = s.distance
-        words = np.unique(rows[there > 0])
-        at = np.where(there > 0, np.searchsorted(words, rows), 0)
-        each = (torch.from_numpy(a).to(device) for a in (words, at, depth, distance, there))
-        return cls(*each)
-
-    def losses(self, x: Tensor, weights: Tensor) -> Tensor:
-        """[2] loss of distances and of depths; x [word, width] of `words`, weights [2, rank, width]."""
-        n = self.there.sum(1)
-        # projected before they are padded: most sentences are far shorter than the longest
-        placed, deep = (x @ weights.flatten(0, 1).T).chunk(2, -1)
-        placed, deep = placed[self.at], deep.square().sum(-1)[self.at]
+    def losses(self, placed: Tensor, deep: Tensor) -> Tensor:
+        """[2] summed loss of distances and of depths; placed [word, rank], deep [word]."""
+        n, mine = self.there.sum(1), placed[self.at]
         # |a − b|² without a tensor [sentence, word, word, rank]
-        squares = placed.square().sum(-1)
-        between = squares[:, :, None] + squares[:, None] - 2 * placed @ placed.transpose(1, 2)
+        squares = mine.square().sum(-1)
+        between = squares[:, :, None] + squares[:, None] - 2 * mine @ mine.transpose(1, 2)
         pairs = self.there[:, :, None] * self.there[:, None]
         apart = ((between - self.distance).abs() * pairs).sum((1, 2)) / n.square()
-        below = ((deep - self.depth).abs() * self.there).sum(1) / n
-        return torch.stack([apart.mean(), below.mean()])
+        below = ((deep[self.at] - self.depth).abs() * self.there).sum(1) / n
+        return torch.stack([apart.sum(), below.sum()])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Sentences in batches by length: padded to the longest of all, most of the work would be padding."""
+
+    words: Tensor
+    """[word] rows of the features that any sentence has, each once."""
+    batches: tuple[Padded, ...]
+    n_sentences: int
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sentence], device: str | torch.device) -> Batches:
+        """The batches on `device`, float32."""
+        words = np.unique(np.concatenate([s.rows for s in sentences]))
+        size = np.ceil(np.log2([len(s.rows) for s in sentences])).astype(int)
+        groups = [[sentences[i] for i in np.flatnonzero(size == n)] for n in np.unique(size)]
+        batches = tuple(_padded(group, words, device) for group in groups)
+        return cls(torch.from_numpy(words).to(device), batches, len(sentences))
+
+    def losses(self, x: Tensor, weights: Tensor) -> Tensor:
+        """[2] mean loss of distances and of depths; x [word, width] of `words`, weights [2, rank, width]."""
+        placed, deep = (x @ weights.flatten(0, 1).T).chunk(2, -1)
+        deep = deep.square().sum(-1)
+        each = [batch.losses(placed, deep) for batch in self.batches]
+        return torch.stack(each).sum(0) / self.n_sentences
+
+
+def _padded(sentences: Sequence[Sentence], words: np.ndarray, device: str | torch.device) -> Padded:
+    n, longest = len(sentences), max(len(s.rows) for s in sentences)
+    at, depth = np.zeros((n, longest), np.int64), np.zeros((n, longest), np.float32)
+    distance = np.zeros((n, longest, longest), np.float32)
+    there = np.zeros((n, longest), np.float32)
+    for i, s in enumerate(sentences):
+        m = len(s.rows)
+        at[i, :m], depth[i, :m], there[i, :m] = np.searchsorted(words, s.rows), s.depth, 1
+        distance[i, :m, :m] = s.distance
+    return Padded(*(torch.from_numpy(a).to(device) for a in (at, depth, distance, there)))
 
 
 def tree_edges(distance: np.ndarray) -> set[tuple[int, int]]:

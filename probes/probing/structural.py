@@ -19,7 +19,7 @@ from torch import Tensor
 
 from abbie_lens.errors import InputError
 from probes.probing.scores import resampled
-from probes.probing.sentences import Judge, Padded, Sentence
+from probes.probing.sentences import Batches, Judge, Sentence
 from probes.probing.split import Split, split
 from probes.probing.standard import Scaler, scaler
 from probes.progress import Callback, Progress
@@ -89,7 +89,7 @@ def fit_structural(
     sides = parts or split(np.zeros((len(documents), 0)), documents, seed)
     told = Progress(len(features), progress)
     train, held = (
-        Padded.of([sentences[i] for i in side.tolist()], device)
+        Batches.of([sentences[i] for i in side.tolist()], device)
         for side in (sides.train, sides.validation)
     )
     tests = [Judge(sentences[i]) for i in sides.test.tolist()]
@@ -141,7 +141,7 @@ def fit_structural(
 
 
 def _fit(
-    x: Tensor, train: Padded, held: Padded, rank: int, steps: int, seed: int
+    x: Tensor, train: Batches, held: Batches, rank: int, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Maps of distances and of depths [rank, width]; each as it was when its validation loss was least."""
     generator = torch.Generator().manual_seed(seed)

@@ -92,7 +92,10 @@ class TreeWords:
                 f" by document needs at least {LEAST_DOCUMENTS}."
             )
         return TreeSentences(
-            positions, tuple(made), int((seen > 1).sum()), int((lengths > LONGEST).sum())
+            positions,
+            tuple(made),
+            int(((seen > 1) & (lengths <= LONGEST)).sum()),
+            int((lengths > LONGEST).sum()),
         )
 
 
