@@ -38,6 +38,12 @@ class Scaler:
         return x.to(inner).sub_(mean).div_(scale).to(dtype)
 
 
+def moved(x: Tensor, device: str | torch.device) -> Tensor:
+    """x on `device`; in float32 where there is no float64."""
+    narrow = torch.device(device).type == "mps" and x.dtype == torch.float64
+    return x.to(device, torch.float32) if narrow else x.to(device)
+
+
 def scaler(x: Tensor) -> Scaler:
     """Fit on x [token, width]; NaN everywhere if x is not finite."""
     if x.device.type == "mps":  # no float64 there

@@ -21,7 +21,7 @@ from abbie_lens.errors import InputError
 from probes.probing.scores import resampled
 from probes.probing.sentences import Batches, Judge, Sentence
 from probes.probing.split import Split, split
-from probes.probing.standard import Scaler, scaler
+from probes.probing.standard import Scaler, moved, scaler
 from probes.progress import Callback, Progress
 
 RANK, STEPS, LEARNING_RATE = 32, 200, 0.02
@@ -95,7 +95,7 @@ def fit_structural(
     tests = [Judge(sentences[i]) for i in sides.test.tolist()]
     scalers, maps, scores = [], [], []
     for x in features:
-        values = torch.as_tensor(x).to(device)
+        values = moved(torch.as_tensor(x), device)
         scale = scaler(values[train.words])
         ready = scale.apply(values, torch.float32)
         ready = torch.cat([ready, torch.ones_like(ready[:, :1])], 1)
