@@ -26,8 +26,8 @@ def draw(result: ProbeOverlay, *, batch: int, of: str | None, theme: style.Theme
     if of is not None and of not in result.classes:
         raise InputError(f"of={of!r}: expected one of {', '.join(result.classes)}.")
     fig = style.new_figure(
-        f"Probes over the prompt · {labels.escape(result.description)}",
-        f"{labels.escape(result.site)} · {style.subtitle(result, batch)}",
+        f"Probes · {labels.escape(result.description)}",
+        f"{labels.escape(result.site)} · {labels.escape(result.model.name)} · r = {result.n_iters}",
         theme=theme,
     )
     outputs, tokens = result.outputs[:, batch], result.tokens[batch]

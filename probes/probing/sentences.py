@@ -76,7 +76,9 @@ class Batches:
         """The batches on `device`, float32."""
         words = np.unique(np.concatenate([s.rows for s in sentences]))
         size = np.ceil(np.log2([len(s.rows) for s in sentences])).astype(int)
-        groups = [[sentences[i] for i in np.flatnonzero(size == n)] for n in np.unique(size)]
+        groups = [
+            [sentences[i] for i in np.flatnonzero(size == n).tolist()] for n in np.unique(size)
+        ]
         batches = tuple(_padded(group, words, device) for group in groups)
         return cls(torch.from_numpy(words).to(device), batches, len(sentences))
 

@@ -55,8 +55,11 @@ def selective(result: LinearProbes, site: str | None = None) -> str:
         if low > 0
         else "no more than random labels by word type give"
     )
-    value, low, high = (_difference(result, each) for each in (value, low, high))
-    return f"Selectivity at k = {k} is {value} [{low}, {high}]: {says}."
+    if result.kind == "regression":
+        told = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] in R²"
+    else:
+        told = f"{_points(value)} [{_points(low)}, {_points(high)}]"
+    return f"Selectivity at k = {k} is {told}: {says}."
 
 
 def confused(result: LinearProbes, site: str | None = None, iteration: int | None = None) -> str:
@@ -97,5 +100,5 @@ def _value(result: LinearProbes, value: float) -> str:
     return f"{value:.3f}" if result.kind == "regression" else f"{100 * value:.1f}%"
 
 
-def _difference(result: LinearProbes, value: float) -> str:
-    return f"{value:+.3f} R²" if result.kind == "regression" else f"{100 * value:+.1f} points"
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f} points"
