@@ -104,10 +104,11 @@ def command(
         rows: Any = json.loads(str(result.to_frame().to_json(orient="records")))
         typer.echo(json.dumps({"result": str(out), "rows": rows}))
         return
-    says = linear.said(result) if isinstance(result, LinearProbes) else structural.said(result)
-    typer.echo(
-        f"{out}: figure.html, table.parquet, result (abbie-lens app --bundle {out / 'result'})\n{says}"
-    )
+    if isinstance(result, LinearProbes):
+        kept, says = "table.parquet, probes, result", linear.said(result)
+    else:
+        kept, says = "table.parquet, result", structural.said(result)
+    typer.echo(f"{out}: figure.html, {kept} (abbie-lens app --bundle {out / 'result'})\n{says}")
 
 
 def _collecting(say: Callable[[str], object]) -> Callable[[str, CollectProgress], object]:
