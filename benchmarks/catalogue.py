@@ -147,6 +147,7 @@ _HALTING = (
 _PROBING = (
     Benchmark("probes_logistic", 0.4, "lower", TIME, probing.logistic, probing.FULL),
     Benchmark("probes_ridge", 0.2, "lower", TIME, probing.ridge, probing.FULL),
+    Benchmark("probes_ridge_one_penalty", 0.2, "lower", TIME, probing.ridge_alone, probing.FULL),
     Benchmark("gpu_probes_logistic", 0.05, "lower", TIME, probing.logistic, probing.FULL_GPU),
 )
 BENCHMARKS = {

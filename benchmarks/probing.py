@@ -77,11 +77,21 @@ def logistic(shape: Shape, pairs: int) -> Pairs:
 
 
 def ridge(shape: Shape, pairs: int) -> Pairs:
-    """One fit of all ridge probes over a path of 4 penalties, features standardised / a loop of scikit-learn's StandardScaler and Ridge over the same, at R² within 0.002. Of the shape: iterations, width and the batch of 250 tokens each, 4 sites."""
+    """One fit of all ridge probes over a path of 4 penalties, features standardised, float32 / a loop of scikit-learn's StandardScaler and Ridge over the same, at R² within 0.002; every penalty is a fit of its own there, one Gram matrix serves all here. Of the shape: iterations, width and the batch of 250 tokens each, 4 sites."""
     from sklearn.linear_model import Ridge
 
     data = _data(shape)
     return _compared(data, data.numbers, Ridge, pairs, shape.device, PATH)
+
+
+def ridge_alone(shape: Shape, pairs: int) -> Pairs:
+    """The same with one penalty, so that both sides standardise every set of features and form its Gram matrix once."""
+    from sklearn.linear_model import Ridge
+
+    data = _data(shape)
+    return _compared(
+        data, data.numbers, lambda: Ridge(alpha=PENALTY), pairs, shape.device, (PENALTY,)
+    )
 
 
 def _compared(

@@ -41,6 +41,8 @@ from probes.probing.overlay import ProbeOverlay
 from probes.probing.result import LinearProbes
 from probes.probing.stored import FittedProbes
 from probes.probing.structural import StructuralFits, fit_structural
+from probes.probing.structural_result import StructuralProbes
+from probes.probing.treebank import structural
 from probes.progress import Cancelled
 from probes.result import Result
 from probes.specialised_iterations import Specialisation, specialisation
@@ -93,6 +95,7 @@ __all__ = [
     "Split",
     "Steering",
     "StructuralFits",
+    "StructuralProbes",
     "TaskDepth",
     "TaskExits",
     "Trajectories",
@@ -130,6 +133,7 @@ __all__ = [
     "spectrum",
     "split",
     "steering",
+    "structural",
     "task_depth",
     "trajectories",
     "upward",

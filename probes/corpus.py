@@ -18,7 +18,6 @@ from abbie_lens.corpus import encode
 from abbie_lens.errors import InputError
 from probes.labels.counted import Counted
 from probes.labels.label import UNDEFINED, Labelling
-from probes.labels.spans import SpanLabel
 
 LEAST_DOCUMENTS = 4
 _CHARACTERS_PER_TOKEN = 12
@@ -62,13 +61,14 @@ def documents_for(
 
     Errors: InputError for texts other than the label's own; as `split_documents`.
     """
-    if isinstance(label, SpanLabel):
-        if texts is not None and list(texts) != list(label.documents):
+    own = getattr(label, "documents", None)
+    if own is not None:
+        if texts is not None and list(texts) != list(own):
             raise InputError(
-                f"texts: label {label.name!r} has {len(label.documents)} documents of its own, and these are others;"
+                f"texts: label {label.name!r} has {len(own)} documents of its own, and these are others;"
                 " leave texts out."
             )
-        return split_documents(label.documents)
+        return split_documents(own)
     if texts is None:
         from abbie_lens import zoo
 
@@ -135,7 +135,17 @@ def _cut(
     model: Any, document: int, ids: list[int], spans: np.ndarray, label: Labelling
 ) -> Iterator[Window]:
     # Labels are of the whole document: a quotation may begin in one window and end in the next.
-    labels = label.of(document, model.to_str_tokens(torch.as_tensor(ids)), spans)
+    labels = np.asarray(label.of(document, model.to_str_tokens(torch.as_tensor(ids)), spans))
+    if labels.ndim == 2:
+        raise InputError(
+            f"label={label.name!r} says {labels.shape[1]} things of a token; expected one. Probe them one by"
+            " one, or all at once with probes.fit_many."
+        )
+    if labels.shape != (len(ids),):
+        raise InputError(
+            f"label={label.name!r}: {len(labels)} labels for the {len(ids)} tokens of document {document};"
+            " expected one each."
+        )
     bos = getattr(model.tokenizer, "bos_token_id", None)
     start = [] if bos is None else [bos]
     nothing = UNDEFINED if label.classes else np.nan

@@ -3,7 +3,7 @@
     texts.jsonl     the documents that are read      manifest.json   what was asked; complete once all is there
     states/         a collection (abbie_lens.collecting)             untrained/      the same of fresh weights
     table.parquet, figure.html                       what came of it
-    probes/         the fitted probes                result/         all of it, a bundle
+    probes/         the fitted linear probes         result/         all of it, a bundle
 
 What takes long is collecting, and that goes on where a killed run stopped.
 """
@@ -28,6 +28,9 @@ from probes.labels import Counted, Labelling, label_index
 from probes.probing import features
 from probes.probing.linear import EMBEDDING, STATE, probe_windows
 from probes.probing.result import LinearProbes
+from probes.probing.structural_result import StructuralProbes
+from probes.probing.tree_words import TreeWords
+from probes.probing.treebank import structural_windows
 from probes.progress import Callback, Progress
 
 TEXTS, STATES, UNTRAINED = "texts.jsonl", "states", "untrained"
@@ -63,7 +66,7 @@ class ProbeConfig:
 
 def probe_folder(
     model: Any,
-    label: Labelling | Counted,
+    label: Labelling | Counted | TreeWords,
     config: ProbeConfig,
     texts: str | Sequence[str] | None = None,
     *,
@@ -71,8 +74,8 @@ def probe_folder(
     resume: bool = False,
     on_collect: OnCollect | None = None,
     progress: Callback | None = None,
-) -> LinearProbes:
-    """`probes.linear` in a folder, with everything it read and what came of it.
+) -> LinearProbes | StructuralProbes:
+    """`probes.linear`, or `probes.structural` of `TreeWords`, in a folder, with everything it read and what came of it.
 
     texts: as `probes.linear` takes them. asked: plain JSON that a resumed run must be asked again, such as where the
     label comes from. Errors: as `probes.linear`; ExistsError for a folder that holds something, without `resume`;
@@ -82,7 +85,9 @@ def probe_folder(
     settled = corpus.settled(model, documents, label, config.max_tokens, config.seed)
     # Labels that cannot be probed are refused before anything is run.
     found = corpus.windows(model, documents, settled, config.max_tokens, config.seed)
-    if settled.classes:
+    if isinstance(settled, TreeWords):
+        settled.sentences(found)
+    elif settled.classes:
         corpus.usable_classes(found, settled)
     chosen = corpus.beginnings(model, documents, config.max_tokens, config.seed)
     settings = {**dataclasses.asdict(config), "sites": list(config.sites), **(asked or {})}
@@ -96,14 +101,18 @@ def probe_folder(
         _collected(fresh_weights(model, config.seed), config, UNTRAINED, on_collect),
     )
     windows = stored.windows(settled, [number for number, _ in chosen])
-    result = probe_windows(
-        model, settled, windows, sites=config.sites, n_iters=config.n_iters, seed=config.seed,
-        read=stored, progress=progress,
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "sites": config.sites, "n_iters": config.n_iters, "seed": config.seed, "read": stored, "progress": progress,
+    }  # fmt: skip
+    result: LinearProbes | StructuralProbes
+    if isinstance(settled, TreeWords):
+        name, result = "structural", structural_windows(model, settled, windows, **given)
+    else:
+        name, result = "linear", probe_windows(model, settled, windows, **given)
+        result.fitted().save(config.folder / FITTED, overwrite=True)
     result.save(config.folder / TABLE, overwrite=True)
     result.save(config.folder / FIGURE, overwrite=True)
-    result.fitted().save(config.folder / FITTED, overwrite=True)
-    bundle.save({"linear": result}, config.folder / RESULT, settings=settings, overwrite=True)
+    bundle.save({name: result}, config.folder / RESULT, settings=settings, overwrite=True)
     manifest.write(config.folder, {**begun, "complete": True})
     return result
 

@@ -1,4 +1,4 @@
-"""`abbie-lens probe`: linear probes of a label at every site and iteration, with every baseline, in a folder."""
+"""`abbie-lens probe`: probes of a label, or of trees, at every site and iteration, with every baseline, in a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(
         str,
         typer.Option(
             help="What to read: next_class, next_token, quote_depth, …; with --conllu upos, xpos, deprel, head_side, "
-            "head_distance, tree_depth; with --task answer, steps; with --table the name of its column."
+            "head_distance, tree_depth, or structural for the whole tree; with --task answer, steps; with --table the name of its column."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
@@ -87,8 +87,9 @@ def command(
 
     from rich.console import Console
 
+    from probes import LinearProbes
     from probes.probe_folder import ProbeConfig, probe_folder
-    from probes.readings import linear as readings
+    from probes.readings import linear, structural
 
     config = ProbeConfig(
         str(out), tuple(dict.fromkeys(sites or ProbeConfig.sites)), n_iters, max_tokens, window, batch_size, seed
@@ -103,10 +104,11 @@ def command(
         rows: Any = json.loads(str(result.to_frame().to_json(orient="records")))
         typer.echo(json.dumps({"result": str(out), "rows": rows}))
         return
-    typer.echo(
-        f"{out}: figure.html, table.parquet, probes, result (abbie-lens app --bundle {out / 'result'})\n"
-        f"{readings.said(result)}"
-    )
+    if isinstance(result, LinearProbes):
+        kept, says = "table.parquet, probes, result", linear.said(result)
+    else:
+        kept, says = "table.parquet, result", structural.said(result)
+    typer.echo(f"{out}: figure.html, {kept} (abbie-lens app --bundle {out / 'result'})\n{says}")
 
 
 def _collecting(say: Callable[[str], object]) -> Callable[[str, CollectProgress], object]:

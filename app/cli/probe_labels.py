@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from probes.labels import Counted, Labelling
+    from probes.probing.tree_words import TreeWords
 
 ROLES = ("text", "start", "end", "document")
 SOURCES = ("data", "conllu", "table", "task")
@@ -17,9 +18,12 @@ N_ROWS = 200
 _CHARACTERS_PER_TOKEN = 12
 
 
-def chosen(name: str, model: str, asked: Mapping[str, Any], seed: int) -> Labelling | Counted:
+def chosen(
+    name: str, model: str, asked: Mapping[str, Any], seed: int
+) -> Labelling | Counted | TreeWords:
     """The label that the options ask for. Errors: typer.BadParameter for options that do not go together; InputError."""
     from probes import labels
+    from probes.probing.tree_words import TreeWords
 
     given = [f"--{source}" for source in SOURCES if asked[source]]
     if len(given) > 1:
@@ -30,6 +34,8 @@ def chosen(name: str, model: str, asked: Mapping[str, Any], seed: int) -> Labell
         raise typer.BadParameter("is of a --table", param_hint="'--column'")
     if asked["conllu"]:
         bank = labels.read_conllu(*asked["conllu"])
+        if name == TreeWords.name:
+            return TreeWords(bank, asked["piece"])
         return labels.treebank_label(bank, name, asked["piece"])
     if asked["table"]:
         table, roles = labels.read_table(asked["table"]), _roles(asked["columns"])

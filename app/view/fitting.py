@@ -97,6 +97,8 @@ def summary(result: LinearProbes, site: str | None = None) -> pd.DataFrame:
     rows = [(f"state at k = {last}", float(result.trained[s, last, 0]))]
     for name, title in _BASELINES.items():
         values = getattr(result, name)
+        if name == "majority" and result.kind == "regression":
+            title = "training mean"
         rows.append((title, float(values[s, last, 0] if values.ndim == 3 else values[0])))
     score = "R²" if result.kind == "regression" else "accuracy"
     return pd.DataFrame(rows, columns=["condition", score])

@@ -12,6 +12,7 @@ import streamlit as st
 from abbie_lens.errors import AbbieLensError
 from app.view import notices
 from app.view.jobs import Job
+from app.view.visitor import Visitor
 from probes.progress import Callback
 
 _keeping = threading.Lock()
@@ -49,11 +50,17 @@ def known(key: Hashable) -> Any | None:
 
 
 def start(slot: str, asked: Any, work: Callable[[Callback], Any], key: Hashable = None) -> None:
-    """Begin `work` in this session's `slot`, after stopping what ran there before; with a `key`, nothing finished is run again."""
-    cancel(slot)
-    finished = _finished()
+    """Begin `work` in this session's `slot`, after stopping what ran there before; with a `key`, nothing finished is run again.
 
-    def kept(progress: Callback) -> Any:
+    It stops when the visitor has gone.
+    """
+    cancel(slot)
+    finished, visitor = _finished(), Visitor()
+
+    def kept(told: Callback) -> Any:
+        def progress(done: int, total: int) -> object:
+            return False if visitor.gone() else told(done, total)
+
         if key is None:
             return work(progress)
         if (done := finished.get(key)) is None:

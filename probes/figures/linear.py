@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import labels, probe_curves, style
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
@@ -50,7 +50,17 @@ def draw(
     for row, name in enumerate(shown, start=1):
         for condition in views[view]:
             values = getattr(result, condition)[result.sites.index(name)]
-            _curve(fig, condition, values, row, theme)
+            banded = condition in ("trained", "selectivity")
+            probe_curves.curve(
+                fig,
+                condition,
+                _NAMES[condition],
+                values,
+                theme,
+                band=banded,
+                row=row,
+                legend=row == 1,
+            )
         if view == "score":
             _baselines(fig, result, row, theme)
         else:
@@ -122,80 +132,29 @@ def _subtitle(result: LinearProbes) -> str:
     )
 
 
-def _look(condition: str, theme: style.Theme) -> dict[str, Any]:
-    if condition == "shuffled":
-        return style.series(4, theme) | {"dash": "dot"}
-    if condition == "control":
-        return style.series(5, theme) | {"dash": "dashdot"}
-    return style.role("control" if condition == "untrained" else "trained", theme)
-
-
-def _curve(
-    fig: go.Figure, condition: str, values: np.ndarray, row: int, theme: style.Theme
-) -> None:
-    k, look, name = np.arange(len(values)), _look(condition, theme), _NAMES[condition]
-    there = np.isfinite(values[:, 1])
-    # One band only: the scores share their test documents, so four would hide one another.
-    if condition in ("trained", "selectivity") and there.sum() > 1:
-        fig.add_scatter(
-            x=np.concatenate([k[there], k[there][::-1]]),
-            y=np.concatenate([values[there, 2], values[there, 1][::-1]]),
-            fill="toself",
-            fillcolor=style.rgba(look["color"], 0.15),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=name,
-            row=row,
-            col=1,
-        )
-    fig.add_scatter(
-        x=k,
-        y=values[:, 0],
-        name=name,
-        legendgroup=name,
-        showlegend=row == 1,
-        mode="lines+markers",
-        line={"color": look["color"], "dash": look["dash"], "width": 2.5},
-        marker={"symbol": look["symbol"], "size": 7},
-        customdata=values[:, 1:],
-        hovertemplate=f"{name}, k = %{{x}}<br>%{{y:.3f}}  [%{{customdata[0]:.3f}},"
-        " %{customdata[1]:.3f}]<extra></extra>",
-        row=row,
-        col=1,
-    )
-
-
 def _baselines(fig: go.Figure, result: LinearProbes, row: int, theme: style.Theme) -> None:
     colors = style.palette(theme)
     h0 = style.role("h0", theme)["color"]
-    majority = "mean" if result.kind == "regression" else "majority class"
+    majority = "training mean" if result.kind == "regression" else "majority class"
     for name, values, color, dash in (
         ("h<sub>0</sub> (Head output)", result.head_output, h0, "dash"),
         ("token embedding", result.embedding, colors.ink, "dashdot"),
         (majority, result.majority, colors.muted, "dot"),
     ):
-        fig.add_scatter(
-            x=[-0.5, result.trained.shape[1] - 0.5],
-            y=[values[0]] * 2,
-            name=name,
-            legendgroup=name,
-            showlegend=row == 1,
-            mode="lines",
-            line={"color": color, "dash": dash, "width": 1.5},
-            hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
-            row=row,
-            col=1,
-        )
+        n = result.trained.shape[1]
+        probe_curves.level(fig, name, values[0], n, color, dash, row=row, legend=row == 1)
 
 
 def _caption(result: LinearProbes) -> str:
-    classes = ", ".join(
-        f"{name} {'+'.join(map(str, sides))}"
-        for name, sides in zip(result.classes, result.counts.tolist(), strict=True)
-    )
-    text = f"{result.formula}. Tokens by class (training + validation + test): {classes}."
+    if result.kind == "regression":
+        (sides,) = result.counts.tolist()
+        text = f"{result.equation}. Tokens (training + validation + test): {'+'.join(map(str, sides))}."
+    else:
+        classes = ", ".join(
+            f"{name} {'+'.join(map(str, sides))}"
+            for name, sides in zip(result.classes, result.counts.tolist(), strict=True)
+        )
+        text = f"{result.equation}. Tokens by class (training + validation + test): {classes}."
     if result.dropped_classes:
         text += f" Left out, in fewer than two documents: {', '.join(result.dropped_classes)}."
     if result.unfinished:

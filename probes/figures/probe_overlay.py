@@ -26,8 +26,8 @@ def draw(result: ProbeOverlay, *, batch: int, of: str | None, theme: style.Theme
     if of is not None and of not in result.classes:
         raise InputError(f"of={of!r}: expected one of {', '.join(result.classes)}.")
     fig = style.new_figure(
-        f"Probes over the prompt · {labels.escape(result.description)}",
-        f"{labels.escape(result.site)} · {style.subtitle(result, batch)}",
+        f"Probes · {labels.escape(result.description)}",
+        f"{labels.escape(result.site)} · {labels.escape(result.model.name)} · r = {result.n_iters}",
         theme=theme,
     )
     outputs, tokens = result.outputs[:, batch], result.tokens[batch]
@@ -47,7 +47,7 @@ def draw(result: ProbeOverlay, *, batch: int, of: str | None, theme: style.Theme
         limits = None if result.kind == "regression" else (0.0, 1.0)
         below = token_grid(fig, values, tokens, name=name, limits=limits, **given)
         key = ""
-    style.caption(fig, f"{key}{result.formula}.", below=below)
+    style.caption(fig, f"{key}{result.equation}.", below=below)
     return give_room(fig, max(220, 26 * len(outputs) + 40))
 
 

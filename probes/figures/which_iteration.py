@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 _NAMES = (
     ("normalised", "directions"),
     ("raw", "raw states"),
+    ("norm", "norm alone"),
     ("untrained_normalised", "fresh weights, directions"),
     ("untrained_raw", "fresh weights, raw states"),
+    ("untrained_norm", "fresh weights, norm alone"),
     ("shuffled", "shuffled labels"),
     ("majority", "majority class"),
 )

@@ -19,6 +19,10 @@ class Tree:
     """A sentence's words that a model reads, with what the tree says of them."""
 
     document: int
+    sentence: int
+    """Its number in the treebank."""
+    words: np.ndarray
+    """[word] number of the word in the sentence, from 0."""
     tokens: np.ndarray
     """[word] number of the word's token in the document."""
     depth: np.ndarray
@@ -37,7 +41,7 @@ def trees(treebank: Treebank, document: int, spans: np.ndarray, piece: str = "la
     if piece not in ("last", "first"):
         raise InputError(f"piece={piece!r}: expected 'last' or 'first', one token a word.")
     spans, found = sharpened(spans, treebank.documents[document]), []
-    for sentence in treebank.sentences:
+    for number, sentence in enumerate(treebank.sentences):
         if sentence.document != document:
             continue
         owners = aligned(np.array([(w.start, w.end) for w in sentence.words]), spans, piece)
@@ -50,6 +54,8 @@ def trees(treebank: Treebank, document: int, spans: np.ndarray, piece: str = "la
             found.append(
                 Tree(
                     document,
+                    number,
+                    kept,
                     token[kept],
                     depth[kept],
                     distances(sentence)[np.ix_(kept, kept)],

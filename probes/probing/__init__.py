@@ -10,6 +10,6 @@ estimator.py   `LinearProbe`, `RidgeProbe`: one probe as scikit-learn has it
 features.py    what a probe reads: activations of a model, or of a collection
 linear.py      `linear`: a model, a text and a label in, `LinearProbes` (result.py) out
 iterations.py  `which_iteration`: predict k from h_k
-structural.py  distance and depth probes of trees
+structural.py  distance and depth probes of trees (sentences.py); treebank.py: `structural`, of a model and a treebank
 stored.py      fitted probes: save, load, read a prompt with them (overlay.py)
 """

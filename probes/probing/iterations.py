@@ -1,7 +1,7 @@
 """Which iteration is it? (ANALYSES 23): a probe that is to name k from h_k.
 
 The norm of a growing state gives k away, and says nothing: directions are probed by default, and what
-the raw states give is shown beside them.
+the raw states give, and their norm alone, is shown beside them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from abbie_lens.errors import InputError
 from probes import corpus
 from probes.control import fresh_weights
 from probes.labels import Label
-from probes.numerics import unit
+from probes.numerics import norm, unit
 from probes.probing import features
 from probes.probing.engine import PENALTIES, Fits, fits, task
 from probes.probing.split import thin
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 STATE = "loop.hook_state"
 MAX_STATES = 12000
 _EVERY = Label("every", "every token of the text", ("token",), lambda texts: _not_special(texts))
-CONDITIONS = ("normalised", "raw", "untrained_normalised", "untrained_raw")
+CONDITIONS = (
+    "normalised",
+    "raw",
+    "norm",
+    "untrained_normalised",
+    "untrained_raw",
+    "untrained_norm",
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,16 +45,20 @@ class WhichIteration(Result):
     """Accuracy of naming k from h_k on held-out documents; the last axis is (accuracy, low, high)."""
 
     title = "Which iteration is it?"
-    formula = "k̂ = argmax softmax(W u(h_k) + b), u(h) = h/‖h‖ standardised; raw: of h_k itself; chance 1/(r + 1)"
+    formula = "k̂ = argmax softmax(W u(h_k) + b), u(h) = h/‖h‖ standardised; raw: of h_k itself; norm: of log ‖h_k‖ and its square; chance 1/(r + 1)"
 
     site: str
     normalised: np.ndarray
     """[3] from directions u(h_k)."""
     raw: np.ndarray
     """[3] from h_k, norm included."""
+    norm: np.ndarray
+    """[3] baseline: from log ‖h_k‖ and its square alone, which a linear reader can cut into bands."""
     untrained_normalised: np.ndarray
     """[3] the same for fresh weights."""
     untrained_raw: np.ndarray
+    """[3]"""
+    untrained_norm: np.ndarray
     """[3]"""
     shuffled: np.ndarray
     """[3] from directions, training labels permuted."""
@@ -116,13 +127,15 @@ def which_iteration(
         seed=seed,
         device=model.device,
     )
-    steps = Progress(2 * features.n_batches(found) + 4, progress)
+    steps = Progress(2 * features.n_batches(found) + 6, progress)
     positions = [flat[of == i] for i in range(len(found))]
 
     def read(which: Any, controls: bool) -> Fits:
         states = features.collect(which, found, positions, [site], n_iters, steps)[site]
         raw = np.concatenate(states)
-        return fits(job, [unit(raw), raw], np.tile(documents, n_rows), steps, controls=controls)
+        return fits(
+            job, [unit(raw), raw, _norms(raw)], np.tile(documents, n_rows), steps, controls=controls
+        )
 
     own = read(model, True)
     fresh = read(fresh_weights(model, seed), False)
@@ -133,14 +146,23 @@ def which_iteration(
         site=site,
         normalised=own.score[0],
         raw=own.score[1],
+        norm=own.score[2],
         untrained_normalised=fresh.score[0],
         untrained_raw=fresh.score[1],
+        untrained_norm=fresh.score[2],
         shuffled=own.shuffled[0],
         majority=own.majority,
         confusion=own.confusion(0),
         n_documents=job.split.n_documents(np.tile(documents, n_rows)),
         seed=seed,
     )
+
+
+def _norms(states: np.ndarray) -> np.ndarray:
+    """[state, 2] log ‖h‖ and its centred square; not finite where the norm is 0 or is not."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        logs = np.log(norm(states.astype(np.float64)))
+        return np.stack([logs, np.square(logs - logs.mean())], -1)
 
 
 def _not_special(texts: Sequence[str]) -> np.ndarray:

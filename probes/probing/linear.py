@@ -20,6 +20,7 @@ from probes.labels import Counted, Labelling, find_label
 from probes.probing import features
 from probes.probing.engine import PENALTIES, Fits, fits, task
 from probes.probing.examples import MAX_TEST, MAX_TRAIN, examples
+from probes.probing.places import Places, checked_sites
 from probes.probing.result import LinearProbes
 from probes.probing.stored import packed
 from probes.progress import Callback, Progress
@@ -51,7 +52,7 @@ def linear(
     """
     if isinstance(n_iters, bool) or not isinstance(n_iters, int) or n_iters < 1:
         raise InputError(f"n_iters={n_iters!r}: expected an integer >= 1.")
-    names, asked = _sites(model, sites), find_label(label)
+    names, asked = checked_sites(model, sites), find_label(label)
     documents = corpus.documents_for(asked, texts)
     wanted = corpus.settled(model, documents, asked, max_tokens, seed)
     found = corpus.windows(model, documents, wanted, max_tokens, seed)
@@ -83,7 +84,7 @@ def probe_windows(
 
     Errors: as `linear`.
     """
-    names = _sites(model, sites)
+    names = checked_sites(model, sites)
     chosen = examples(found, wanted, seed, validation=len(penalties) > 1)
     job = task(
         chosen.labels,
@@ -107,7 +108,7 @@ def probe_windows(
     blank = read(fresh, found, chosen.positions, names, n_iters, steps)
     plain = [x for site in names for x in blank[site]]
     untrained = fits(job, plain, chosen.documents, steps, controls=False)
-    place = _Places(names, rows, max(n_iters + 1, int(rows.max())))
+    place = Places(names, rows, max(n_iters + 1, int(rows.max())))
     probes = {
         a: p for a, p in zip(place.addresses, scored.probes[2:], strict=True) if p is not None
     }
@@ -140,42 +141,9 @@ def probe_windows(
     )
 
 
-def _sites(model: Any, sites: Sequence[str]) -> list[str]:
-    names = [sites] if isinstance(sites, str) else list(dict.fromkeys(sites))
-    if not names:
-        raise InputError("sites=(): expected at least one hook name.")
-    for name in names:
-        if model.address(name).rows is not None:
-            raise InputError(
-                f"sites: {name!r} names single iterations; give the bare name, all are probed."
-            )
-    return names
-
-
 def _confusion(read: Fits) -> np.ndarray:
     """[problem, class, class] without the two baselines; empty classes for numbers."""
     n = len(read.probes) - 2
     if read.targets.kind != "classes":
         return np.zeros((n, 0, 0), np.int64)
     return np.stack([read.confusion(i) for i in range(2, n + 2)])
-
-
-class _Places:
-    """Where the fits of all sites, one after the other, stand in [site, k]."""
-
-    def __init__(self, sites: Sequence[str], rows: np.ndarray, n_rows: int) -> None:
-        self.n_rows, self.rows = n_rows, rows
-        self.addresses = [
-            f"{site}@{k}" if n else site
-            for site, n in zip(sites, rows.tolist(), strict=True)
-            for k in range(max(n, 1))
-        ]
-
-    def __call__(self, values: np.ndarray, missing: float = np.nan) -> np.ndarray:
-        """[site, k, ...] of values [fit, ...], `missing` where a site has fewer rows."""
-        full = np.full((len(self.rows), self.n_rows, *values.shape[1:]), missing, values.dtype)
-        at = 0
-        for s, n in enumerate(np.maximum(self.rows, 1).tolist()):
-            full[s, :n] = values[at : at + n]
-            at += n
-        return full

@@ -38,6 +38,16 @@ class ProbeOverlay(Result):
     """[k, batch, pos, class] probabilities of classes or labels; numbers for a label that is one."""
 
     @property
+    def equation(self) -> str:
+        """The formula of this kind of label, one line."""
+        said = {
+            "classes": self.formula.partition(",")[0],
+            "multilabel": "p = σ(W_k s_k + b_k)",
+            "regression": "ŷ = W_k s_k + b_k",
+        }
+        return f"{said[self.kind]},{self.formula.partition(',')[2]}"
+
+    @property
     def said(self) -> np.ndarray:
         """[k, batch, pos] number of the most probable class, -1 where undefined. Errors: InputError for other kinds."""
         if self.kind != "classes":

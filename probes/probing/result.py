@@ -81,6 +81,21 @@ class LinearProbes(Result):
         """What the score is called in tables."""
         return "r2" if self.kind == "regression" else "accuracy"
 
+    @property
+    def equation(self) -> str:
+        """The formula of this kind of label, one line."""
+        rest = (
+            "on held-out documents, 95% bootstrap interval over documents; selectivity = {0} − {0} of"
+            " random labels by word type"
+        )
+        if self.kind == "regression":
+            return (
+                "ŷ = W s + b, s = standardised state; R² = 1 − Σ(y − ŷ)² / Σ(y − mean of training y)² "
+                + rest.format("R²")
+            )
+        said = "argmax softmax(W s + b)" if self.kind == "classes" else "[W s + b > 0]"
+        return f"ŷ = {said}, s = standardised state; accuracy {rest.format('accuracy')}"
+
     def fitted(self) -> FittedProbes:
         """The probes themselves, to save or to read a prompt with."""
         return FittedProbes(

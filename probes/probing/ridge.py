@@ -9,6 +9,8 @@ from torch import Tensor
 
 from probes.probing.fitted import Fitted
 
+_BLOCKS, _LEAST_BLOCK = 4, 32
+
 
 class Ridge:
     """Minimises Σ_tokens ‖y − Wx − b‖² + penalty ‖W‖², the intercept free: scikit-learn's Ridge, alpha = penalty."""
@@ -20,7 +22,7 @@ class Ridge:
     @cached_property
     def gram(self) -> Tensor:
         """[problem, width, width] XᵀX, in float64 where there is one."""
-        gram = self.x.transpose(1, 2) @ self.x
+        gram = _gram(self.x)
         return gram if gram.device.type == "mps" else gram.double()
 
     def fit(self, y: Tensor, penalties: Tensor, **_: object) -> Fitted:
@@ -36,3 +38,16 @@ class Ridge:
         coef = torch.cholesky_solve(moment.to(factor), factor).transpose(-1, -2).to(self.x)
         intercept = mean.expand(len(self.x), -1, -1)
         return Fitted(coef, intercept, failed == 0, torch.ones_like(failed))
+
+
+def _gram(x: Tensor) -> Tensor:
+    """[problem, width, width] XᵀX; on CPUs the upper blocks alone, which are little more than half of the work."""
+    width = x.shape[-1]
+    if x.device.type != "cpu" or width < _BLOCKS * _LEAST_BLOCK:
+        return x.transpose(1, 2) @ x
+    gram, size = x.new_empty(len(x), width, width), -(-width // _BLOCKS)
+    for i in range(0, width, size):
+        upper = x[..., i : i + size].transpose(1, 2) @ x[..., i:]
+        gram[:, i : i + size, i:] = upper
+        gram[:, i:, i : i + size] = upper.transpose(1, 2)
+    return gram

@@ -3,7 +3,9 @@
     distance  min_B mean over sentences of (1/n²) Σ_ij |d_ij − ‖B(s_i − s_j)‖²|
     depth     min_B mean over sentences of (1/n)  Σ_i  |depth_i − ‖B s_i + c‖²|    B [rank, width]
 
-s is the standardised state; c says where a root is, which centred states have lost. Source: Hewitt & Manning 2019.
+s is the standardised state. The depth probe has an offset c that Hewitt & Manning's has not: the origin of their states is
+that of the model, the origin of standardised ones is the mean word, and depths are measured from the root. Distances do
+not change with the origin. Source: Hewitt & Manning 2019.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from torch import Tensor
 
 from abbie_lens.errors import InputError
 from probes.probing.scores import resampled
-from probes.probing.sentences import Padded, Sentence, rank_correlation, tree_edges
+from probes.probing.sentences import Batches, Judge, Sentence
 from probes.probing.split import Split, split
-from probes.probing.standard import Scaler, scaler
+from probes.probing.standard import Scaler, moved, scaler
 from probes.progress import Callback, Progress
 
 RANK, STEPS, LEARNING_RATE = 32, 200, 0.02
@@ -30,7 +32,7 @@ _CHECK_EVERY = 20
 class StructuralFits:
     """Structural probes of every site and iteration on documents they have not seen.
 
-    The last axis of a score is (score, low, high), a 95% bootstrap over test documents.
+    The last axis of a score is (score, low, high), a 95% bootstrap over test documents. NaN where features are not finite.
     """
 
     uuas: np.ndarray
@@ -43,6 +45,10 @@ class StructuralFits:
     """[3] UUAS baseline: every word joined to the next."""
     chain_rank: np.ndarray
     """[3] Spearman baseline: distance in the sentence for distance in the tree."""
+    chain_depth: np.ndarray
+    """[3] Spearman baseline: place in the sentence for depth in the tree."""
+    random_tree: np.ndarray
+    """[3] UUAS that a tree drawn uniformly has on average: of n words it has each edge with probability 2/n."""
     distance_map: tuple[np.ndarray, ...]
     """[problem] of B [rank, width], of standardised states."""
     depth_map: tuple[np.ndarray, ...]
@@ -76,39 +82,57 @@ def fit_structural(
     documents = np.array([s.document for s in sentences])
     last = max(int(s.rows.max()) for s in sentences)
     for i, x in enumerate(features):
-        if x.ndim != 2 or len(x) <= last or not bool(torch.isfinite(torch.as_tensor(x)).all()):
+        if x.ndim != 2 or len(x) <= last:
             raise InputError(
-                f"features[{i}]: shape {tuple(x.shape)}; expected finite [token, width] with token {last}."
+                f"features[{i}]: shape {tuple(x.shape)}; expected [token, width] with token {last}."
             )
     sides = parts or split(np.zeros((len(documents), 0)), documents, seed)
     told = Progress(len(features), progress)
     train, held = (
-        Padded.of([sentences[i] for i in side.tolist()], device)
+        Batches.of([sentences[i] for i in side.tolist()], device)
         for side in (sides.train, sides.validation)
     )
-    tests = [sentences[i] for i in sides.test.tolist()]
+    tests = [Judge(sentences[i]) for i in sides.test.tolist()]
     scalers, maps, scores = [], [], []
-    words = np.unique(np.concatenate([sentences[i].rows for i in sides.train.tolist()]))
     for x in features:
-        values = torch.as_tensor(np.asarray(x)).to(device)
-        scale = scaler(values[torch.from_numpy(words)])
+        values = moved(torch.as_tensor(x), device)
+        scale = scaler(values[train.words])
         ready = scale.apply(values, torch.float32)
         ready = torch.cat([ready, torch.ones_like(ready[:, :1])], 1)
-        pair = _fit(ready, train, held, rank, steps, seed)
+        if bool(torch.isfinite(ready).all()):
+            pair = _fit(ready, train, held, rank, steps, seed)
+            scores.append([judge.scores(ready, *pair) for judge in tests])
+        else:
+            pair = ready.new_full((2, min(rank, ready.shape[1]), ready.shape[1]), torch.nan)
+            scores.append([(np.nan,) * 3] * len(tests))
         scalers.append(scale)
         maps.append([each.cpu().numpy() for each in pair])
-        scores.append([_scored(ready, s, *pair) for s in tests])
         told.step()
-    table = np.array(scores).transpose(2, 0, 1)
-    edges = np.array([len(s.rows) - 1.0 for s in tests])
-    at, every = documents[sides.test], np.ones(len(tests))
-    chain = np.array([_chain(s) for s in tests]).T[:, None]
+    at = documents[sides.test]
+    edges, every = np.array([judge.n - 1.0 for judge in tests]), np.ones(len(tests))
+
+    def averaged(table: np.ndarray) -> list[np.ndarray]:
+        """UUAS, distance and depth, each [problem, 3], of [problem, test sentence, 3]."""
+        uuas, distance, depth = np.moveaxis(table, -1, 0)
+        found = [
+            resampled(uuas * edges, edges, at, seed),
+            *(resampled(v, every, at, seed) for v in (distance, depth)),
+        ]
+        for values, scored in zip((uuas, distance, depth), found, strict=True):
+            scored[~np.isfinite(values).any(1)] = np.nan
+        return found
+
+    uuas, distance, depth = averaged(np.array(scores))
+    chain = averaged(np.array([[judge.chain() for judge in tests]]))
+    chance = np.array([[2 / judge.n for judge in tests]])
     return StructuralFits(
-        uuas=resampled(table[0] * edges, edges, at, seed),
-        distance_rank=resampled(table[1], every, at, seed),
-        depth_rank=resampled(table[2], every, at, seed),
-        chain=resampled(chain[0] * edges, edges, at, seed)[0],
-        chain_rank=resampled(chain[1], every, at, seed)[0],
+        uuas=uuas,
+        distance_rank=distance,
+        depth_rank=depth,
+        chain=chain[0][0],
+        chain_rank=chain[1][0],
+        chain_depth=chain[2][0],
+        random_tree=resampled(chance * edges, edges, at, seed)[0],
         distance_map=tuple(pair[0][:, :-1] for pair in maps),
         depth_map=tuple(pair[1] for pair in maps),
         scalers=tuple(scalers),
@@ -117,7 +141,7 @@ def fit_structural(
 
 
 def _fit(
-    x: Tensor, train: Padded, held: Padded, rank: int, steps: int, seed: int
+    x: Tensor, train: Batches, held: Batches, rank: int, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Maps of distances and of depths [rank, width]; each as it was when its validation loss was least."""
     generator = torch.Generator().manual_seed(seed)
@@ -128,7 +152,7 @@ def _fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best = torch.full((2,), torch.inf, device=x.device)
     kept = weights.detach().clone()
-    here, there = x[train.rows], x[held.rows]
+    here, there = x[train.words], x[held.words]
     for step in range(steps):
         optimizer.zero_grad()
         train.losses(here, weights).sum().backward()
@@ -141,24 +165,3 @@ def _fit(
                 best = torch.where(better, loss, best)
                 kept = torch.where(better[:, None, None], weights.detach(), kept)
     return kept[0], kept[1]
-
-
-def _scored(x: Tensor, sentence: Sentence, distance: Tensor, depth: Tensor) -> tuple[float, ...]:
-    """UUAS, Spearman of distances, Spearman of depths of one sentence."""
-    states = x[torch.from_numpy(sentence.rows)]
-    placed = states @ distance.T
-    between = (placed[:, None] - placed[None]).square().sum(-1).cpu().double().numpy()
-    deep = (states @ depth.T).square().sum(-1).cpu().double().numpy()
-    found = tree_edges(between) & tree_edges(sentence.distance)
-    return (
-        len(found) / (len(states) - 1),
-        rank_correlation(between, sentence.distance),
-        rank_correlation(deep[None], sentence.depth[None]),
-    )
-
-
-def _chain(sentence: Sentence) -> tuple[float, float]:
-    n = len(sentence.rows)
-    apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n))).astype(float)
-    edges = {(i, i + 1) for i in range(n - 1)} & tree_edges(sentence.distance)
-    return len(edges) / (n - 1), rank_correlation(apart, sentence.distance)

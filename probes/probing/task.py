@@ -15,7 +15,7 @@ from probes.probing.logistic import Logistic
 from probes.probing.probe import Probe, decide
 from probes.probing.ridge import Ridge
 from probes.probing.split import Split
-from probes.probing.standard import Scaler, scaler
+from probes.probing.standard import Scaler, moved, scaler
 from probes.probing.targets import Targets
 
 TRUE, SHUFFLED, CONTROL = "true", "shuffled", "control"
@@ -100,7 +100,7 @@ class Task:
         sides = (self.split.train, self.split.validation, self.split.test)
         there, finite = [], []
         for x in group:
-            parts = [_rows(x, which).to(self.device) for which in sides]
+            parts = [moved(_rows(x, which), self.device) for which in sides]
             there.append(all(_finite(part) for part in parts))
             if there[-1]:
                 finite.append(parts)

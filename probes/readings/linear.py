@@ -33,9 +33,12 @@ def said(result: LinearProbes, site: str | None = None) -> str:
     where = f"at k = {k}" if result.rows[s] else f"at {result.sites[s]}"
     above = score[0] - defined[best][0]
     apart = score[1] > defined[best][2] or score[2] < defined[best][1]
-    what = "R²" if result.kind == "regression" else "of held-out tokens right"
-    first = f"{result.description[:1].upper()}{result.description[1:]} {where}: {_value(result, score[0])} {what}, "
-    told = f"{_BASELINES[best]} {_value(result, defined[best][0])}"
+    numbers = result.kind == "regression"
+    value = _value(result, score[0])
+    what = f"R² {value} on held-out documents" if numbers else f"{value} of held-out tokens right"
+    first = f"{result.description[:1].upper()}{result.description[1:]} {where}: {what}, "
+    name = "the training mean" if numbers and best == "majority" else _BASELINES[best]
+    told = f"{name} {_value(result, defined[best][0])}"
     if not apart:
         return f"{first}within the intervals of the best baseline ({told})."
     return f"{first}{'above' if above > 0 else 'below'} the best baseline ({told})."
@@ -52,7 +55,11 @@ def selective(result: LinearProbes, site: str | None = None) -> str:
         if low > 0
         else "no more than random labels by word type give"
     )
-    return f"Selectivity at k = {k} is {_points(value)} [{_points(low)}, {_points(high)}]: {says}."
+    if result.kind == "regression":
+        told = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] in R²"
+    else:
+        told = f"{_points(value)} [{_points(low)}, {_points(high)}]"
+    return f"Selectivity at k = {k} is {told}: {says}."
 
 
 def confused(result: LinearProbes, site: str | None = None, iteration: int | None = None) -> str:

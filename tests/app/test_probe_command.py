@@ -88,6 +88,19 @@ def test_what_a_run_leaves_and_how_it_goes_on(files, model_folders, command):
     assert code == 2 and "begun with" in err
 
 
+def test_trees_are_probed_from_a_treebank(files, model_folders, command):
+    text = (files / "a.conllu").read_text().replace("# newdoc", "\n# newdoc")
+    (files / "b.conllu").write_text(text)
+    code, told, err = command(
+        "probe", str(model_folders[0]), "--labels", "structural", "--conllu", str(files / "b.conllu"),
+        "--out", str(files / "run"), "--n-iters", "1",
+    )  # fmt: skip
+    assert code == 0 and "Edges of the tree found at k = 1" in told, err
+    kept = bundle.load(files / "run" / "result").results["structural"]
+    # each word hangs from the one before it
+    assert kept.chain[0, 0] == 1
+
+
 def test_a_task_is_asked_with_the_settings_of_its_model(tmp_path, task_model_folder, command):
     code, told, err = command(
         "probe", str(task_model_folder), "--labels", "answer", "--task", "k-hop", "--max-tokens", "800",

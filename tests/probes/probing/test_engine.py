@@ -9,8 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 import probes
 from abbie_lens.errors import InputError
+from probes.probing.ridge import _gram
 from probes.probing.scores import Scorer
 from probes.probing.split import Split
+from probes.probing.standard import scaler
 from probes.probing.targets import targets
 
 N_DOCUMENTS, LENGTH, WIDTH = 30, 40, 12
@@ -171,6 +173,35 @@ def test_states_of_any_scale_and_states_that_are_not_finite():
     np.testing.assert_allclose(fits.score[0], fits.score[1], atol=0.01)
     assert np.isnan(fits.score[2]).all() and fits.probes[2] is None
     assert not fits.confusion(2).any()
+
+
+@pytest.mark.parametrize("size", [1.0, 2.0**62, 2.0**-80])
+def test_the_scaler_of_float32_states_is_that_of_float64(size):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1500, 6)) * [1, 1e-3, 5, 1, 1, 0] + [0, 1, 3e3, 50, 0, 7]) * size
+    x = torch.tensor(x, dtype=torch.float32)
+    found, exact = scaler(x), scaler(x.double())
+    np.testing.assert_allclose(found.scale, exact.scale, rtol=2e-6)
+    assert (
+        np.abs(found.mean - exact.mean) <= 1e-6 * exact.scale + 1e-14 * np.abs(exact.mean)
+    ).all()
+
+
+def test_the_blocks_of_a_gram_matrix_are_the_whole():
+    x = torch.randn(2, 50, 130, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_gram(x), x.transpose(1, 2) @ x)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("numbers", [False, True])
+def test_on_a_gpu_scores_and_penalties_are_the_same(numbers):
+    x, y = drawn()
+    labels = y + 0.5 if numbers else y
+    given: dict = dict(types=np.arange(N) % 50, parts=PARTS)
+    here, there = (probes.fit_many([x, x[:, :7]], labels, DOCUMENTS, device=d, **given) for d in ("cpu", "cuda"))  # fmt: skip
+    np.testing.assert_array_equal(there.penalty, here.penalty)
+    np.testing.assert_allclose(there.score, here.score, atol=0.005)
+    np.testing.assert_allclose(there.control, here.control, atol=0.02)
 
 
 def test_groups_change_nothing(monkeypatch):

@@ -24,7 +24,15 @@ def test_the_norm_of_a_doubling_state_gives_the_iteration_away(
     assert found.confusion.shape == (4, 4) and found.majority[0] == pytest.approx(0.25, abs=0.01)
     assert np.trace(found.confusion) / found.confusion.sum() == pytest.approx(found.normalised[0])
     assert found.raw[0] > 0.3 and found.shuffled[0] < 0.4
-    assert set(found.to_frame().condition) >= {"normalised", "raw", "untrained_raw", "majority"}
+    # this state doubles: its norm alone names the iteration, and far better than no information
+    assert found.norm[0] > 0.9 and found.untrained_norm[0] > 0.9
+    assert set(found.to_frame().condition) >= {
+        "normalised",
+        "raw",
+        "norm",
+        "untrained_raw",
+        "majority",
+    }
     for theme in ("light", "dark"):
         assert found.figure(theme=theme).data
     again = probes.Result.from_arrays(*found.to_arrays())

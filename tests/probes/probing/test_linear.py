@@ -10,6 +10,7 @@ from probes import corpus
 from probes.labels.label import Label
 from probes.labels.text import LABELS, get_label
 from probes.probing.result import BY_ROW, FLAT
+from probes.readings import linear as readings
 
 WORDS = ["the", "cat", "sat", "on", "mat,", "and", "rat", "ran;", "then", "ran."]
 
@@ -165,3 +166,47 @@ def test_a_label_of_ones_own(model, documents):
     )
     result = probes.linear(model, documents, label=vowel, n_iters=1)
     assert result.label == "vowel" and result.counts.sum() > 0
+
+
+class Length:
+    """A label that is a number: the length of the token."""
+
+    name, description, classes = "length", "characters of the token", ()
+
+    def of(self, document, texts, spans):
+        return np.array([float(len(text)) for text in texts])
+
+
+def test_a_number_is_scored_by_r2_and_every_text_says_so(model, documents):
+    found = probes.linear(model, documents, label=Length(), n_iters=1)
+    assert found.kind == "regression" and found.score_name == "r2" and "r2" in found.to_frame()
+    # the length follows from the word, so the embedding has it, and the mean explains nothing
+    assert found.embedding[0] > 0.9 and found.majority[0] == pytest.approx(0, abs=1e-12)
+    assert found.control[0, 0, 0] < found.trained[0, 0, 0]
+    for view in ("score", "selectivity"):
+        fig = found.figure(view=view)
+        said = " ".join(str(note.text).replace("<br>", " ") for note in fig.layout.annotations)
+        assert "R²" in fig.layout.yaxis.title.text and "R² = 1 −" in said
+        assert "class" not in said and "accuracy" not in said
+        assert "majority class" not in [trace.name for trace in fig.data]
+    assert "R² " in readings.said(found) and "tokens right" not in readings.said(found)
+    assert "points" not in readings.selective(found)
+    with pytest.raises(InputError, match="confusion"):
+        found.figure(view="confusion")
+    over = found.fitted().predict_on(model, "the cat")
+    assert over.equation.startswith("ŷ = W_k s_k") and over.figure().data
+
+
+def test_labels_that_are_not_one_a_token_are_refused(model, documents):
+    class Two(Length):
+        def of(self, document, texts, spans):
+            return np.zeros((len(texts), 2))
+
+    class Short(Length):
+        def of(self, document, texts, spans):
+            return np.zeros(len(texts) - 1)
+
+    with pytest.raises(InputError, match="2 things of a token"):
+        probes.linear(model, documents, label=Two(), n_iters=1)
+    with pytest.raises(InputError, match="expected one each"):
+        probes.linear(model, documents, label=Short(), n_iters=1)

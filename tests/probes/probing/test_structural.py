@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 import probes
 from abbie_lens.errors import InputError
-from probes.probing.sentences import Sentence, rank_correlation, tree_edges
+from probes.probing.sentences import Batches, Sentence, rank_correlation, tree_edges
 
 
 def tree(rng, n):
@@ -40,6 +41,30 @@ def test_a_planted_tree_is_found():
     assert fits.uuas[0, 0] < 0.65 and fits.distance_rank[0, 0] < 0.5
     assert fits.uuas[1, 1] > fits.chain[2]
     assert fits.distance_map[1].shape == (7, 7)
+
+
+def test_losses_are_those_of_the_formula_sentence_by_sentence():
+    rng = np.random.default_rng(0)
+    found, planted = sentences(rng, 5)
+    x, weights = torch.tensor(planted, dtype=torch.float32), torch.randn(2, 3, 7)
+    batches = Batches.of(found, "cpu")
+    apart, below = batches.losses(x[batches.words], weights).tolist()
+    expected = np.zeros(2)
+    for s in found:
+        placed, deep = (planted[s.rows] @ w.T.double().numpy() for w in weights)
+        between = np.square(placed[:, None] - placed[None]).sum(-1)
+        expected += np.abs(between - s.distance).mean(), np.abs(np.square(deep).sum(-1) - s.depth).mean()  # fmt: skip
+    np.testing.assert_allclose([apart, below], expected / len(found), rtol=1e-5)
+
+
+def test_features_that_are_not_finite_are_nan_beside_those_that_are():
+    rng = np.random.default_rng(0)
+    found, planted = sentences(rng, 12)
+    fits = probes.fit_structural([np.full_like(planted, np.inf), planted], found, steps=2, rank=2)
+    assert np.isnan(fits.uuas[0]).all() and np.isnan(fits.depth_rank[0]).all()
+    assert np.isfinite(fits.uuas[1, 0])
+    # a tree of n words drawn uniformly has each of its n(n − 1)/2 edges with probability 2/n
+    assert 2 / 7 <= fits.random_tree[0] <= 2 / 4
 
 
 def test_edges_and_ranks_by_hand():
