@@ -53,8 +53,10 @@ def panel(source: Source) -> None:
     if steered is not None:
         figures.show(steered, "steering")
         st.markdown(plain.markdown(told.steered(steered)))
-        for column, (name, text) in zip(st.columns(3), steered.texts.items(), strict=False):
-            with column.container(border=True, height="stretch"):
-                st.caption({"plain": "Unchanged", "steered": f"Steered, α = {steered.generated_at:g}",
-                            "placebo": "A random direction, same length"}[name])  # fmt: skip
-                st.text(text)
+        names = {"plain": "Unchanged", "steered": f"Steered, α = {steered.generated_at:g}"}
+        for row in (list(names), [name for name in steered.texts if name not in names]):
+            for column, name in zip(st.columns(max(1, len(row))), row, strict=False):
+                if name in steered.texts:
+                    with column.container(border=True, height="stretch"):
+                        st.caption(names.get(name, "A random direction, same length"))
+                        st.text(steered.texts[name])

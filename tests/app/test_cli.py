@@ -163,7 +163,10 @@ def test_diagnose_patches_a_pair_of_prompts_into_the_bundle(command, model_folde
     opened = bundle.load(out)
     found = opened.results["patching"]
     assert found.score.shape[1] == 2 and found.control.shape == found.score.shape
-    assert opened.settings["clean"] == "the cat sat" and opened.settings["corrupt"] == "the rat sat"
+    assert (
+        opened.manifest["settings"]["clean"] == "the cat sat"
+        and opened.manifest["settings"]["corrupt"] == "the rat sat"
+    )
 
 
 def test_diagnose_json_is_alone_on_stdout_and_agrees_with_the_model(diagnosed, model_folders):
