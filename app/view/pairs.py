@@ -67,11 +67,17 @@ def hop_pair(row: str) -> Example:
 
 
 def show(result: Patching) -> None:
-    """Both prompts, token by token, with those that differ between ⟦ and ⟧."""
-    for name, rows in (("clean", result.clean_tokens), ("corrupt", result.tokens)):
-        st.code(
-            f"{name:8}{marked(rows[0], result.differs[0].tolist())}", language=None, wrap_lines=True
-        )
+    """The prompts, token by token, with those that differ from the corrupt one between ⟦ and ⟧."""
+    shown = {"clean": result.clean_tokens, "corrupt": result.tokens, "control": result.control_tokens}  # fmt: skip
+    lines = []
+    for name, rows in shown.items():
+        if not rows:
+            continue
+        differs = result.differs[0].tolist()
+        if name == "control" and len(rows[0]) == len(result.tokens[0]):
+            differs = [a != b for a, b in zip(rows[0], result.tokens[0], strict=True)]
+        lines.append(f"{name:8}{marked(rows[0], differs)}")
+    st.code("\n".join(lines), language=None, wrap_lines=True)
 
 
 def marked(tokens: tuple[str, ...], differs: list[bool]) -> str:

@@ -22,8 +22,9 @@ def test_blocks_add_rows_and_ranks_stand_below(dashboard):
 
 
 def test_the_logit_is_taken_apart_and_concept_space_is_entered_and_left(dashboard):
-    at = dashboard("lens.py", query={"r": "2", "attribution_view": "Sums by iteration"})
+    at = dashboard("lens.py", query={"r": "2", "logit_parts": "true", "concept_space": "true"})
     assert_calm(at)
+    assert len(titles(dashboard("lens.py", query={"r": "2"}))) == 2  # nothing is computed unasked
     said = "\n".join(titles(at))
     assert "Direct logit attribution" in said and "Into concept space" in said
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.view import attribution, figures, lens_fits, notices, page, tables
+from app.view import attribution, concepts, figures, lens_fits, page, tables
 from app.view.source import LiveSource
 from probes import Lens
 
@@ -76,19 +76,18 @@ st.caption(
 )
 figures.show(lens, "lens-ranks", view="ranks", position=shown[column] if chosen else None)
 
-with st.expander("Which components write the logit? Direct logit attribution", key="taken-apart"):
-    attribution.panel(source, shown[column] if chosen else None)
-with st.expander(
-    "Where tokens leave the states, and where the next ones enter", key="entry-and-exit"
-):
-    st.caption(
-        ":material/lightbulb: Where the current token falls behind, the states are in concept space; where the next one comes "
-        "first, they leave it. The embedding and random weights are the baseline of both."
-    )
-    views = {"ranks": "Median ranks", "found": "Share at rank 1", "tokens": "By token"}
-    view = st.selectbox(
-        "View", list(views), format_func=views.__getitem__, key="concept_view", bind="query-params",
-        label_visibility="collapsed",
-    )  # fmt: skip
-    with notices.calm("This model's states cannot be followed", key="notice-concept"):
-        figures.show(source.result("concept_space"), "concept-space", view=view)
+# Computed when they are opened: each takes some runs of the model.
+parts = st.expander(
+    "Which components write the logit? Direct logit attribution", key="logit_parts",
+    on_change="rerun", bind="query-params",
+)  # fmt: skip
+if parts.open:
+    with parts:
+        attribution.panel(source, shown[column] if chosen else None)
+places = st.expander(
+    "Where tokens leave the states, and where the next ones enter", key="concept_space",
+    on_change="rerun", bind="query-params",
+)  # fmt: skip
+if places.open:
+    with places:
+        concepts.panel(source)
