@@ -272,3 +272,16 @@ def test_a_third_prompt_of_prompts_that_share_no_token(tiny_tokenizer):
     model = made("std")
     found = patching(model, torch.tensor([[3]]), torch.tensor([[5]]), R, metric="kl")
     assert found.control_tokens[0][0] not in (found.tokens[0][0], found.clean_tokens[0][0])
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_same():
+    model = make("abbie-d", seed=7)
+    for site in ("state", "z"):
+        given = dict(site=site, answer=4, other=6)
+        here = patching(model.to("cpu"), CLEAN, CORRUPT, R, **given)
+        there = patching(model.to("cuda"), CLEAN, CORRUPT, R, **given)
+        for name in ("score", "attribution", "control"):
+            ours, theirs = getattr(there, name), getattr(here, name)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-2)
+        assert there.control_tokens == here.control_tokens

@@ -175,7 +175,12 @@ def test_a_bridged_model_in_another_precision_is_known(tiny_tokenizer):
     from tests.abbie_lens.bridged import decoders
 
     def bridged(dtype):
-        return LoopedBridge(decoders.make("llama", vocab_size=len(tiny_tokenizer)).to(dtype), Loop(1, 2), tiny_tokenizer, "tiny")
+        return LoopedBridge(
+            decoders.make("llama", vocab_size=len(tiny_tokenizer)).to(dtype),
+            Loop(1, 2),
+            tiny_tokenizer,
+            "tiny",
+        )
 
     made = TunedLens.zero(bridged(torch.float32), R, ["loop.hook_readout@0"])
     assert made.check(bridged(torch.bfloat16), R) is made
