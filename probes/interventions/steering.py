@@ -167,7 +167,7 @@ def steering(
         steps.step(len(part))
     found = found.reshape(len(measures), *shape)
     texts: dict[str, str] = {}
-    at = float(alphas[np.abs(alphas).argmax()])
+    at = float(max(alphas, key=lambda a: (abs(a), a)))  # of two as large, along the vector
     if generate:
         names = ["steered", *(f"placebo {i + 1}" for i in range(min(n_placebos, TEXTS)))]
         texts["plain"] = continued(model, inputs, generate, [])

@@ -62,6 +62,8 @@ def test_a_direction_that_the_readout_has_steers_and_random_ones_do_not(model):
 
 def test_steering_while_generating_is_plain_at_zero(model):
     found = steering(model, TEXT, np.ones(32), R, strengths=[0.0], n_placebos=2, generate=3)
+    both = steering(model, TEXT, np.ones(32), R, strengths=[-0.2, 0.2], n_placebos=2, generate=1)
+    assert both.generated_at == 0.2
     assert list(found.texts) == ["plain", "steered", "placebo 1", "placebo 2"]
     assert len(set(found.texts.values())) == 1 and found.texts["plain"]
 
