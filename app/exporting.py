@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 import probes
 from abbie_lens.errors import InputError
@@ -16,21 +17,29 @@ from probes.control import fresh_weights
 
 NEEDED = ("fixed_point", "lens", "trajectories", "halting")
 """Analyses of every bundle; what one of them refuses is an error."""
-CHEAP = ("lens_blocks", "similarity", "attention")
+CHEAP = ("lens_blocks", "attribution", "concept_space", "similarity", "attention")
 """Also of every bundle, as they take no longer than a few forward passes; a model may refuse one."""
 KINDS = NEEDED + CHEAP
 FITTED = ("lens_tuned",)
 """Of models that such a lens is known of."""
-COSTLY = ("orbits", "per_block", "spectrum", "path_independence", "lyapunov", "fixed_points")
+COSTLY = (
+    "orbits", "per_block", "spectrum", "path_independence", "lyapunov", "fixed_points",
+    "ablation", "recovery", "skipping", "specialisation",
+)  # fmt: skip
 """Those that take derivatives or many runs, or tell the verdict in more detail: on request."""
 TITLES = {
     "lens_blocks": "lens by block",
     "lens_tuned": "tuned lens",
+    "attribution": "direct logit attribution",
+    "concept_space": "entry into concept space and exit",
     "fixed_point": "fixed points",
     "path_independence": "path independence",
     "per_block": "blocks",
     "fixed_points": "solving for fixed points",
     "lyapunov": "Lyapunov exponents",
+    "recovery": "recovery from noise",
+    "skipping": "runs without an iteration",
+    "specialisation": "what each iteration is for",
 }
 TOP_K = 8
 """Candidates for the next token that are kept at every token and iteration."""
@@ -48,11 +57,16 @@ _ANALYSES: dict[str, Callable[..., Result]] = {
     "similarity": probes.similarity,
     "attribution": probes.logit_attribution,
     "attention": probes.attention,
+    "concept_space": probes.entry_and_exit,
     "per_block": probes.per_block,
     "spectrum": probes.spectrum,
     "path_independence": probes.path_independence,
     "lyapunov": probes.lyapunov,
     "fixed_points": probes.find_fixed_points,
+    "ablation": probes.ablation,
+    "recovery": probes.recovery,
+    "skipping": probes.skip_iterations,
+    "specialisation": probes.specialisation,
 }
 
 
@@ -121,6 +135,18 @@ def results(
                 refused(kind, str(error))
     progress(len(kinds), len(kinds) + 1, "states")
     return found
+
+
+def patched(
+    model: Any, clean: str, corrupt: str, n_iters: int, *, seed: int = 0, progress: Any = None
+) -> probes.Patching:
+    """Patching of a pair of prompts: of the logit difference, or of the KL where both runs say the same token."""
+    with torch.no_grad():
+        said = {int(model(text, n_iters=n_iters)[0, -1].argmax()) for text in (clean, corrupt)}
+    metric = "logit_difference" if len(said) == 2 else "kl"
+    return probes.patching(
+        model, clean, corrupt, n_iters, metric=metric, seed=seed, progress=progress
+    )
 
 
 def states(model: Any, text: str, n_iters: int) -> dict[str, np.ndarray]:

@@ -30,7 +30,9 @@ def patching_grid(shape: Shape, pairs: int) -> Pairs:
     r, n = shape.n_iters, shape.pos
 
     def folded() -> np.ndarray:
-        found = patching(model, clean, corrupt, r, answer=a, other=b, attribution=False)
+        found = patching(
+            model, clean, corrupt, r, answer=a, other=b, attribution=False, control=False
+        )
         return found.patched[0, :, 0, :, 0]
 
     @torch.no_grad()

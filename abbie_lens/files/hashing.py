@@ -32,14 +32,22 @@ def weight_hash(model: nn.Module) -> str:
     return known[1]
 
 
-class _Resident(Mapping[str, Tensor]):
-    """The tensors of a model, offloaded ones read one at a time."""
+def cast_hash(model: nn.Module, dtype: torch.dtype) -> str:
+    """The weight hash that the model has once its floating-point tensors are of `dtype`."""
+    return tensor_hash(_Resident(model, state_tensors(model), dtype))
 
-    def __init__(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-        self.model, self.tensors = model, tensors
+
+class _Resident(Mapping[str, Tensor]):
+    """The tensors of a model, offloaded ones read one at a time, floating-point ones cast to `dtype`."""
+
+    def __init__(
+        self, model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None = None
+    ) -> None:
+        self.model, self.tensors, self.dtype = model, tensors, dtype
 
     def __getitem__(self, name: str) -> Tensor:
-        return resident(self.model, name, self.tensors[name])
+        tensor = resident(self.model, name, self.tensors[name])
+        return tensor.to(self.dtype) if self.dtype and tensor.is_floating_point() else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

@@ -40,6 +40,13 @@ def command(
         bool,
         typer.Option("--full", help="The costly analyses too: derivatives, blocks, other starts."),
     ] = False,
+    clean: Annotated[
+        str | None,
+        typer.Option(help="With --corrupt: patch this prompt's values into that one's run."),
+    ] = None,
+    corrupt: Annotated[
+        str | None, typer.Option(help="A prompt of as many tokens, with another answer.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random-initialisation control.")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
@@ -55,6 +62,9 @@ def command(
 
         raise ExistsError(f"--out {str(out)!r} exists; choose another folder or pass --overwrite")
 
+    if (clean is None) != (corrupt is None):
+        raise typer.BadParameter("give both, or neither", param_hint="'--clean' / '--corrupt'")
+
     from rich.console import Console
 
     from abbie_lens import zoo
@@ -66,14 +76,24 @@ def command(
         loaded = loops.load(model or zoo.DEFAULT, start, stop, loop, device=device, dtype=dtype)
         policies = [_policy(spec) for spec in rule] if rule else None
         left_out: dict[str, str] = {}
+        patched = {}
+        if clean is not None and corrupt is not None:
+            # First: what is wrong with two prompts is said before the rest runs.
+            patched["patching"] = exporting.patched(
+                loaded, clean, corrupt, n_iters, seed=seed,
+                progress=lambda done, total: status.update(f"patching ({done} of {total})"),
+            )  # fmt: skip
         results = exporting.results(
             loaded, prompt, n_iters, seed=seed, rules=policies, full=full,
             refused=left_out.__setitem__,
             progress=lambda done, total, step: status.update(f"{step} ({done + 1} of {total})"),
         )  # fmt: skip
+        results |= patched
         states = exporting.states(loaded, prompt, n_iters)
         status.update("writing")
         settings: dict[str, Any] = {"text": prompt, "n_iters": n_iters, "seed": seed, "rules": rule}
+        if patched:
+            settings |= {"clean": clean, "corrupt": corrupt}
         if left_out:
             settings["left_out"] = left_out
         if start is not None:

@@ -52,6 +52,7 @@ class Patch:
     metric: str = "logit_difference"
     answer: str | None = None
     other: str | None = None
+    control: str | None = None
 
     def run(self, progress: Any) -> probes.Patching:
         """Exact patches and gradients. Errors: InputError."""
@@ -63,7 +64,7 @@ class Patch:
             given = {"answer": self.answer or None, "other": self.other or None}
         return probes.patching(
             runs.model(self.model, self.loop), self.clean, self.corrupt, self.n_iters,
-            site=self.site, metric=self.metric, progress=progress, **given,
+            site=self.site, metric=self.metric, control=self.control or True, progress=progress, **given,
         )  # fmt: skip
 
 

@@ -13,17 +13,21 @@ from app.view.source import LiveSource, Source
 from probes import Result
 
 
-def result(kind: str, source: Source, side: int = 0) -> Result | None:
-    """The result, saved, kept, or fresh; else what to press, the progress, or why there is none."""
+def result(kind: str, source: Source, side: int = 0, **options: Any) -> Result | None:
+    """The result, saved, kept, or fresh; else what to press, the progress, or why there is none.
+
+    `options` of the analysis, other than its own defaults.
+    """
     if not isinstance(source, LiveSource):
-        return source.result(kind)
+        return source.result(kind, **options)
     if not source.text.strip():
         raise InputError("The prompt is empty: type some text in the sidebar.")
-    key, slot = _key(kind, source), f"{kind}_job_{side}"
+    key, slot = _key(kind, source, options), f"{kind}_job_{side}"
+    asked = (source, tuple(sorted(options.items())))
     if work.known(key) is None and not _running(slot):
         st.button(
             "Compute", key=f"compute-{slot}", type="primary", icon=":material/play_arrow:",
-            on_click=_start, args=(kind, source, slot),
+            on_click=_start, args=(kind, source, slot, options),
         )  # fmt: skip
     title = exporting.TITLES.get(kind, kind)
     words = work.Words(
@@ -36,7 +40,7 @@ def result(kind: str, source: Source, side: int = 0) -> Result | None:
         refused="This cannot be computed",
         changed="",
     )
-    return work.outcome(slot, source, words, key, older=False)
+    return work.outcome(slot, asked, words, key, older=False)
 
 
 def finished(source: Source) -> dict[str, Result]:
@@ -47,12 +51,13 @@ def finished(source: Source) -> dict[str, Result]:
     return {kind: result for kind, result in found.items() if result is not None}
 
 
-def _start(kind: str, source: LiveSource, slot: str) -> None:
+def _start(kind: str, source: LiveSource, slot: str, options: dict[str, Any]) -> None:
     def compute(progress: Any) -> Result:
         model = runs.model(source.model, source.loop)
-        return exporting.run(kind, model, source.text, source.n_iters, progress=progress)
+        return exporting.run(kind, model, source.text, source.n_iters, progress=progress, **options)
 
-    work.start(slot, source, compute, _key(kind, source))
+    asked = (source, tuple(sorted(options.items())))
+    work.start(slot, asked, compute, _key(kind, source, options))
 
 
 def _running(slot: str) -> bool:
@@ -60,10 +65,12 @@ def _running(slot: str) -> bool:
     return job is not None and job[1].running
 
 
-def _key(kind: str, source: LiveSource) -> tuple[Any, ...] | None:
+def _key(
+    kind: str, source: LiveSource, options: dict[str, Any] | None = None
+) -> tuple[Any, ...] | None:
     """A checkpoint written anew under the same name is another model; None for one that cannot be loaded."""
     try:
         checkpoint = runs.checkpoint(source.model, source.loop)
     except AbbieLensError:
         return None
-    return (kind, source, checkpoint)
+    return (kind, source, checkpoint, *sorted((options or {}).items()))

@@ -22,6 +22,8 @@ class Example:
     toward: str = ""
     away: str = ""
     """Texts to steer by, one a line; "" for the two prompts."""
+    control: str = ""
+    """A third prompt of as many tokens, with another answer; "" for one that is drawn."""
 
 
 PROSE = Example(
@@ -31,8 +33,12 @@ PROSE = Example(
     " she",
     "She was happy\nShe laughed with joy",
     "She was sad\nShe wept with grief",
+    "The old dog came into the room, sat down at the table, and then",
 )
-LANGUAGE = Example("The capital of France is", "The capital of Germany is", " Paris", " Berlin")
+LANGUAGE = Example(
+    "The capital of France is", "The capital of Germany is", " Paris", " Berlin",
+    control="The capital of Italy is",
+)  # fmt: skip
 
 
 def usual(model: str, text: str) -> Example:
@@ -46,7 +52,7 @@ def usual(model: str, text: str) -> Example:
 
 
 def hop_pair(row: str) -> Example:
-    """From a row of k-hop: its map with two hops asked of one node, and of another.
+    """From a row of k-hop: its map with two hops asked of one node, and of another; of a third as control.
 
     `a f ; c a ; … a > >` and `a f ; c a ; … c > >`: the answers are f(f(a)) and f(f(c)).
     """
@@ -55,15 +61,23 @@ def hop_pair(row: str) -> Example:
     ways = [way for way in ways if way[2] == ";" and ">" not in way]
     shown = " ".join(" ".join(way) for way in ways)
     first, other = ways[0][0], ways[len(ways) // 2][0]
-    return Example(f"{shown} {first} > >", f"{shown} {other} > >")
+    third = next((way[0] for way in ways if way[0] not in (first, other)), "")
+    control = f"{shown} {third} > >" if third else ""
+    return Example(f"{shown} {first} > >", f"{shown} {other} > >", control=control)
 
 
 def show(result: Patching) -> None:
-    """Both prompts, token by token, with those that differ between ⟦ and ⟧."""
-    for name, rows in (("clean", result.clean_tokens), ("corrupt", result.tokens)):
-        st.code(
-            f"{name:8}{marked(rows[0], result.differs[0].tolist())}", language=None, wrap_lines=True
-        )
+    """The prompts, token by token, with those that differ from the corrupt one between ⟦ and ⟧."""
+    shown = {"clean": result.clean_tokens, "corrupt": result.tokens, "control": result.control_tokens}  # fmt: skip
+    lines = []
+    for name, rows in shown.items():
+        if not rows:
+            continue
+        differs = result.differs[0].tolist()
+        if name == "control" and len(rows[0]) == len(result.tokens[0]):
+            differs = [a != b for a, b in zip(rows[0], result.tokens[0], strict=True)]
+        lines.append(f"{name:8}{marked(rows[0], differs)}")
+    st.code("\n".join(lines), language=None, wrap_lines=True)
 
 
 def marked(tokens: tuple[str, ...], differs: list[bool]) -> str:

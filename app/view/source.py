@@ -29,6 +29,11 @@ NAMES = {
     "fixed_points": "fixed-point search",
     "linear": "probe",
     "patching": "patching",
+    "steering": "steering",
+    "concept_space": "concept-space",
+    "recovery": "recovery",
+    "skipping": "iteration-skipping",
+    "specialisation": "specialisation",
 }
 
 

@@ -159,7 +159,7 @@ def _panels(
 def _subtitle(result: LogitAttribution, batch: int, column: int) -> str:
     name = lambda ids: labels.token_label(result.token(int(ids[batch, column])))  # noqa: E731
     at = int(result.positions[column])
-    what = f"logit of {name(result.target_ids)}"
+    what = f"logit of “{name(result.target_ids)}”"
     if result.versus_ids is not None:
         what += f" less that of {name(result.versus_ids)}"
     here = labels.token_label(result.tokens[batch][at])

@@ -192,7 +192,7 @@ def _finished(fig: go.Figure, text: str) -> go.Figure:
     text += (
         ". E: the token embedding, H and T: after a block of Head or Tail, k: z after k iterations."
     )
-    return give_room(style.caption(fig, text, below=50), 320, legend_lines=3, panel_titles=True)
+    return give_room(style.caption(fig, text, below=50), 320, legend_lines=6, panel_titles=True)
 
 
 def tokens(

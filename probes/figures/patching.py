@@ -1,4 +1,4 @@
-"""Figure of patching scores over token × iteration, exact above those by gradients."""
+"""Figure of patching scores over token × iteration: exact, the control's, and by gradients, one above the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from probes.figures.room import give_room
 if TYPE_CHECKING:
     from probes.interventions.patching_result import Patching
 
-KINDS = {"score": "patched, exact", "attribution": "by gradients"}
+KINDS = {
+    "score": "patched, exact",
+    "control": "control: values of a third prompt",
+    "attribution": "by gradients",
+}
 
 
 def draw(
@@ -54,7 +58,7 @@ def draw(
         rows=len(grids),
         cols=1,
         panels=[f"<b>{title}</b>" for title in grids] if len(grids) > 1 else None,
-        vertical_spacing=0.14,
+        vertical_spacing=0.14 if len(grids) < 3 else 0.09,
         shared_xaxes=True,
     )
     below = 0

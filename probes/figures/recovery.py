@@ -25,7 +25,7 @@ def draw(result: Recovery, *, theme: style.Theme) -> go.Figure:
         theme=theme,
         rows=1,
         cols=2,
-        panels=[f"<b>{t}</b>, distance to the undisturbed run" for t in TITLES],
+        panels=[f"<b>distance of {t}</b>" for t in TITLES],
         horizontal_spacing=0.1,
     )
     runs = [(result.control, "random weights")] if result.control is not None else []

@@ -1,4 +1,4 @@
-"""Directions to steer along: the difference of two sets of texts at a site, or a vector that is given."""
+"""Directions to steer along: the difference of two sets of texts at a site, a probe's, or a vector that is given."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from probes.inputs import prepare
 from probes.interventions.reruns import Reruns
 from probes.interventions.sites import STATE, chosen
 from probes.numerics import host
+from probes.probing.probe import Probe
+from probes.probing.stored import FittedProbes
 
 
 def difference_of_means(
@@ -84,6 +86,41 @@ def unit_vector(vector: Any, width: int) -> np.ndarray:
     if size == 0:
         raise InputError("vector: all zeros has no direction; give another one.")
     return values / size
+
+
+def of_rows(
+    given: Any, site: str, rows: Sequence[int], width: int, toward: str | None
+) -> np.ndarray:
+    """[row, d] unit vectors: one vector for all rows, or at each what raises a class most in the probe fitted there.
+
+    Of several classes: the column of `toward` less the mean of all columns, which the softmax knows nothing of. Of two:
+    the one column, or its negative; of a label or number that is one of several: its own.
+    Errors: InputError for probes without these rows, or an unknown `toward`.
+    """
+    if not isinstance(given, FittedProbes):
+        if toward is not None:
+            raise InputError(f"toward={toward!r}: of fitted probes; a vector has one direction.")
+        return unit_vector(given, width)[None].repeat(len(rows), 0)
+    found = []
+    for k in rows:
+        probe = given.probes.get(f"{site}@{k}")
+        if probe is None:
+            held = ", ".join(given.probes) or "none"
+            raise InputError(f"vector: no probe was fitted on {site}@{k}; there are {held}.")
+        found.append(unit_vector(_direction(probe, toward), width))
+    return np.stack(found)
+
+
+def _direction(probe: Probe, toward: str | None) -> np.ndarray:
+    columns, classes = probe.direction, probe.classes
+    if toward is None and len(columns) == 1:
+        return columns[0]
+    if toward not in classes:
+        raise InputError(f"toward={toward!r}: expected one of {', '.join(classes)}.")
+    at = classes.index(toward)
+    if len(columns) < len(classes):
+        return columns[0] if at else -columns[0]
+    return columns[at] - (columns.mean(0) if probe.kind == "classes" else 0.0)
 
 
 def random_directions(n: int, width: int, seed: int) -> np.ndarray:

@@ -4,7 +4,8 @@
 
 `state` patches the whole State: all that one iteration hands to the next at that position, so all positions at k = r give
 the clean answer in every family. A site patches what fires there, as a hook does. Cells of one row of a site go through the model
-as a batch, from the State before that row on, and only norm and unembedding of the last token are computed.
+as a batch, from the State before that row on, and only norm and unembedding of the last token are computed. Beside the scores
+stand those of a third prompt's values (`third_prompt`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from probes.interventions.pairs import prepare_pairs
 from probes.interventions.patching_result import Patching
 from probes.interventions.reruns import Reruns
 from probes.interventions.sites import STATE, chosen
+from probes.interventions.third_prompt import third
 from probes.numerics import host
 from probes.progress import Callback, Progress
 
@@ -45,6 +47,8 @@ def patching(
     aligned: Sequence[tuple[int, int]] | None = None,
     exact: bool = True,
     attribution: bool = True,
+    control: Any = True,
+    seed: int = 0,
     progress: Callback | None = None,
 ) -> Patching:
     """Patch clean values into the runs of `corrupt` prompts (texts, lists of texts, token ids), cell by cell.
@@ -53,13 +57,17 @@ def patching(
     `blocks` of the Body (None: all), or a site's own name. `together`: all positions at once. `iterations`: rows of the site.
     m is read at the last token: `logit_difference` of `answer` and `other` (None: what the clean and the corrupt run
     say), `kl`, or a function of (logits [row, d_vocab], pair [row]). `aligned`: (clean, corrupt) positions, for prompts of
-    different length. `exact`, `attribution`: what to compute. `progress` counts cells.
+    different length. `exact`, `attribution`: what to compute. `control`: prompts as long as the corrupt ones, whose values
+    are patched in the same way; True: drawn by `seed` (`third_prompt`); False: none. `progress` counts cells.
     Errors: InputError for bad input, prompts of different length, a site without a value for each token.
     """
     depth = model.info().trained_n_iters if n_iters is None else n_iters
     if not (exact or attribution):
         raise InputError("exact, attribution: both are off; nothing to compute.")
     pairs = prepare_pairs(model, clean, corrupt, depth, aligned)
+    others = None
+    if exact and control is not False and control is not None:
+        others = third(model, pairs, control, seed)
     names = chosen(model, site, blocks)
     hooked = [name for name in names if name != STATE]
     runs = {
@@ -74,21 +82,18 @@ def patching(
         measure, called = of_pairs(model, metric, whole, broken, answer, other)
         m_clean, m_corrupt = (host(evaluated(measure, x, every)) for x in (whole, broken))
 
-    patched = np.empty(0)
+    patched = beside = np.empty(0)
     if exact:
-        patched = np.full(grid.shape, np.nan)
-        counted = Progress(grid.count(), progress)
-        for where, run, start in grid.batches():
-            if run is None:
-                patched[where] = m_corrupt[where[2]]
-            else:
-                index = torch.from_numpy(where[2]).to(every.device)
-                with torch.no_grad():
-                    logits = corrupted.logits(run(), corrupted.at[index] - start)
-                    patched[where] = host(evaluated(measure, logits, index))
-            counted.step(len(where[0]))
+        counted = Progress((1 if others is None else 2) * grid.count(), progress)
+        patched = _run(grid, measure, m_corrupt, counted)
+        if others is not None:
+            source = Reruns(model, others.clean, hooked)
+            cells = Grid(model, others, source, corrupted, names, per_head, together, iterations)
+            beside = _run(cells, measure, m_corrupt, counted)
     span = _span(m_clean, m_corrupt, model.dtype)[:, None, None]
-    score = (patched - m_corrupt[:, None, None]) / span if exact else np.empty(0)
+    score, other_score = (
+        (m - m_corrupt[:, None, None]) / span if m.size else m for m in (patched, beside)
+    )
     by_gradient = np.empty(0)
     if attribution:
         change = attributed(model, pairs, runs, names, grid.values, measure)
@@ -109,9 +114,26 @@ def patching(
         patched=patched,
         score=score,
         attribution=by_gradient,
+        control=other_score,
+        control_tokens=() if others is None else others.clean.str_tokens,
         pearson=pearson,
         spearman=spearman,
     )
+
+
+def _run(grid: Grid, measure: Metric, corrupt: np.ndarray, counted: Progress) -> np.ndarray:
+    """[site, iteration, pair, pos, head] m of every cell's run; `corrupt` [pair] where nothing changes."""
+    run, patched = grid.corrupt, np.full(grid.shape, np.nan)
+    for where, cells, start in grid.batches():
+        if cells is None:
+            patched[where] = corrupt[where[2]]
+        else:
+            index = torch.from_numpy(where[2]).to(run.at.device)
+            with torch.no_grad():
+                logits = run.logits(cells(), run.at[index] - start)
+                patched[where] = host(evaluated(measure, logits, index))
+        counted.step(len(where[0]))
+    return patched
 
 
 def _span(clean: np.ndarray, corrupt: np.ndarray, dtype: torch.dtype) -> np.ndarray:

@@ -48,14 +48,18 @@ class Patching(Result):
     """[site, iteration, pair, pos, head] exact; empty if not asked for."""
     attribution: np.ndarray
     """[site, iteration, pair, pos, head] by gradients; empty if not asked for."""
+    control: np.ndarray
+    """[site, iteration, pair, pos, head] exact, of a third prompt's values; empty if not asked for."""
+    control_tokens: tuple[tuple[str, ...], ...]
+    """The third prompts; empty if there are none."""
     pearson: float
     spearman: float
     """Correlation of the two over all cells that both define; NaN for fewer than three, or constant ones."""
 
     def grid(self, of: str = "score") -> np.ndarray:
-        """`score` or `attribution`. Errors: InputError where it was not computed."""
-        if of not in ("score", "attribution"):
-            raise InputError(f"of={of!r}: expected score or attribution.")
+        """`score`, `attribution` or `control`. Errors: InputError where it was not computed."""
+        if of not in ("score", "attribution", "control"):
+            raise InputError(f"of={of!r}: expected score, attribution or control.")
         values = getattr(self, of)
         if not values.size:
             raise InputError(f"of={of!r}: it was not computed.")
@@ -76,7 +80,7 @@ class Patching(Result):
         return (int(rows[0]), int(np.nanargmax(values[rows[0]]))) if len(rows) else None
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per cell that exists: site, iteration, pair, position, token, head, patched, score, attribution."""
+        """One row per cell that exists: site, iteration, pair, position, token, head, patched, score, attribution, control."""
         import pandas as pd
 
         grids = [g for g in (self.score, self.attribution) if g.size]
@@ -99,7 +103,7 @@ class Patching(Result):
             ],
             "head": head if several else -1,
         }
-        for name in ("patched", "score", "attribution"):
+        for name in ("patched", "score", "attribution", "control"):
             values = getattr(self, name)
             frame[name] = values[there] if values.size else missing
         return pd.DataFrame(frame)
@@ -114,7 +118,7 @@ class Patching(Result):
         cell: tuple[int, int] | None = None,
         selectable: bool = False,
     ) -> go.Figure:
-        """Scores over token × iteration, exact above those by gradients; `cell` (iteration, position) is framed.
+        """Scores over token × iteration, exact above the control's and those by gradients; `cell` (iteration, position) is framed.
 
         Where all positions are patched at once: over site and head × iteration.
         """

@@ -16,7 +16,7 @@ from torch import Tensor
 from abbie_lens.errors import InputError
 from abbie_lens.evaluation.intervals import quantiles
 from probes.inputs import prepare
-from probes.interventions.directions import one_site, random_directions, unit_vector
+from probes.interventions.directions import of_rows, one_site, random_directions
 from probes.interventions.effects import MEASURES, Effects
 from probes.interventions.metrics import LogitDifference, token_ids
 from probes.interventions.reruns import Reruns
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 STRENGTHS = (-0.5, -0.2, -0.1, 0.1, 0.2, 0.5)
+TEXTS = 3
+"""Placebos whose texts are generated, at most."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +45,8 @@ class Steering(Result):
 
     site: str
     iterations: tuple[int, ...]
+    positions: tuple[int, ...]
+    """Tokens that were pushed."""
     measures: tuple[str, ...]
     """kl, nll, and the change of a logit difference where two tokens were named."""
     strengths: np.ndarray
@@ -53,7 +57,7 @@ class Steering(Result):
     """[measure, strength, draw] of random directions."""
     confidence: float
     texts: dict[str, str]
-    """What is generated: plain, steered, placebo; empty if not asked for."""
+    """What is generated: plain, steered, placebo 1, placebo 2, …; empty if not asked for."""
     generated_at: float
     """α of those; NaN if there are none."""
 
@@ -95,6 +99,8 @@ def steering(
     site: str = "hook_state",
     block: int | None = None,
     iterations: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
+    toward: str | None = None,
     strengths: Sequence[float] = STRENGTHS,
     answer: Any = None,
     other: Any = None,
@@ -104,10 +110,11 @@ def steering(
     seed: int = 0,
     progress: Callback | None = None,
 ) -> Steering:
-    """Add `vector` [d] at `iterations` (rows of the site; None: all) of every token of a prompt.
+    """Add `vector` at `iterations` (rows of the site; None: all) of the tokens at `positions` of a prompt (None: all).
 
+    `vector`: [d], or fitted probes, whose own direction `toward` a class is taken at each row (`directions.of_rows`).
     `answer`, `other`: tokens whose logit difference at the last token is measured too. `generate`: tokens to continue the
-    prompt by, greedily, at the largest strength. `seed` draws the placebos. `progress` counts runs.
+    prompt by, greedily, at the largest strength; without `positions` new tokens are pushed too. `seed` draws the placebos. `progress` counts runs.
     Errors: InputError for a zero vector, another width, rows or strengths that make no sense.
     """
     depth = model.info().trained_n_iters if n_iters is None else n_iters
@@ -123,9 +130,10 @@ def steering(
     if n_placebos < 2:
         raise InputError(f"n_placebos={n_placebos!r}: expected an integer >= 2, for an interval.")
     width = run.values[name, rows[0]].shape[-1]
-    vectors = np.concatenate(
-        [unit_vector(vector, width)[None], random_directions(n_placebos, width, seed)]
-    )
+    own = of_rows(vector, name, rows, width, toward)
+    random = random_directions(n_placebos, width, seed)[:, None].repeat(len(rows), 1)
+    vectors = np.concatenate([own[None], random])  # [vector, row, d]
+    there, chosen = checked_positions(inputs.tokens.shape[1], positions)
     difference = None
     if (answer is None) != (other is None):
         raise InputError("answer, other: name both tokens, or neither.")
@@ -147,9 +155,9 @@ def steering(
     for first in range(0, found.shape[1], size):
         part = np.arange(first, min(first + size, found.shape[1]))
         alpha, which = np.unravel_index(part, shape)
-        push = alphas[alpha, None] * vectors[which]
+        push = alphas[alpha, None, None] * vectors[which]
         index = torch.zeros(len(part), dtype=torch.long, device=run.at.device)
-        hooks = [(f"{name}@{k}", added(push)) for k in rows]
+        hooks = [(f"{name}@{k}", added(push[:, i], there)) for i, k in enumerate(rows)]
         move = min(run.moves[name, k] for k in rows)
         state = run.through(move, index.tolist(), hooks)
         judged, last = effects.of(state, index)
@@ -159,19 +167,20 @@ def steering(
         steps.step(len(part))
     found = found.reshape(len(measures), *shape)
     texts: dict[str, str] = {}
-    at = float(alphas[np.abs(alphas).argmax()])
+    at = float(max(alphas, key=lambda a: (abs(a), a)))  # of two as large, along the vector
     if generate:
-        texts = {
-            "plain": continued(model, inputs, generate, []),
-            "steered": continued(model, inputs, generate, [(name, rows, at * vectors[:1])]),
-            "placebo": continued(model, inputs, generate, [(name, rows, at * vectors[1:2])]),
-        }
+        names = ["steered", *(f"placebo {i + 1}" for i in range(min(n_placebos, TEXTS)))]
+        texts["plain"] = continued(model, inputs, generate, [])
+        for called, pushed in zip(names, at * vectors, strict=False):
+            hooks = [(f"{name}@{k}", added(pushed[i : i + 1], there)) for i, k in enumerate(rows)]
+            texts[called] = continued(model, inputs, generate, hooks, whole=there is not None)
     return Steering(
         model=model.info(),
         tokens=inputs.str_tokens,
         n_iters=depth,
         site=name,
         iterations=tuple(rows),
+        positions=tuple(chosen),
         measures=measures,
         strengths=alphas,
         effect=found[:, :, 0],
@@ -182,11 +191,15 @@ def steering(
     )
 
 
-def added(push: np.ndarray) -> Callable[..., Tensor]:
-    """A hook x [row, pos, d] -> x + ‖x‖ push, `push` [row or 1, d] of length α."""
+def added(push: np.ndarray, there: np.ndarray | None = None) -> Callable[..., Tensor]:
+    """A hook x [row, pos, d] -> x + ‖x‖ push, `push` [row or 1, d] of length α; `there` [pos] 1 or 0: of the first tokens."""
 
     def fn(x: Tensor, hook: Any) -> Tensor:
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        if there is not None:
+            kept = torch.zeros(x.shape[1], dtype=x.dtype, device=x.device)
+            kept[: len(there)] = torch.from_numpy(there).to(kept)
+            size = size * kept[:, None]
         return x + size * torch.from_numpy(push).to(x.dtype).to(x.device)[:, None]
 
     return fn
@@ -201,11 +214,27 @@ def checked_rows(run: Reruns, name: str, iterations: Sequence[int] | None) -> li
     return asked
 
 
-def continued(
-    model: Any, inputs: Any, n: int, pushes: Sequence[tuple[str, Sequence[int], np.ndarray]]
-) -> str:
-    """The prompt's greedy continuation by `n` tokens, under pushes (site, rows, [1, d])."""
-    hooks = [(f"{name}@{k}", added(push)) for name, rows, push in pushes for k in rows]
-    with model.hooks(fwd_hooks=hooks):
-        whole = model.generate(inputs.tokens, n, n_iters=inputs.n_iters, temperature=0)
-    return model.to_string(whole[0, inputs.tokens.shape[1] :])
+def checked_positions(
+    n: int, positions: Sequence[int] | None
+) -> tuple[np.ndarray | None, list[int]]:
+    """([pos] 1 for tokens that are meant, None for all; their numbers), -1 being the last. Errors: InputError."""
+    if positions is None:
+        return None, list(range(n))
+    asked = list(positions)
+    if not asked or not all(
+        isinstance(p, int) and not isinstance(p, bool) and -n <= p < n for p in asked
+    ):
+        raise InputError(f"positions={positions!r}: expected tokens 0 to {n - 1} of the prompt.")
+    chosen = sorted({p % n for p in asked})
+    there = np.zeros(n)
+    there[chosen] = 1
+    return there, chosen
+
+
+def continued(model: Any, inputs: Any, n: int, hooks: Sequence[Any], whole: bool = False) -> str:
+    """The prompt's greedy continuation by `n` tokens under hooks; `whole`: which see the whole text each time."""
+    with model.hooks(fwd_hooks=list(hooks)):
+        text = model.generate(
+            inputs.tokens, n, n_iters=inputs.n_iters, temperature=0, use_kv_cache=not whole
+        )
+    return model.to_string(text[0, inputs.tokens.shape[1] :])

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from abbie_lens.errors import CheckpointError, ExistsError, InputError, nearest
 from abbie_lens.files.plain_json import read_object, write_object
+from probes.lenses.identity import weights_known
 from probes.lenses.rows import Blocks
 
 FORMAT, VERSION = "abbie-lens lens", 1
@@ -37,7 +38,7 @@ class FittedLens(ABC):
     """Fields that are stored as tensors, the first index the row."""
 
     model: dict[str, Any]
-    """Who it was made for: name, loop, weight hash, as `ModelInfo.to_dict`."""
+    """Who it was made for: name, loop, weight hashes (`identity`)."""
     n_iters: int
     """r: the depth whose prediction it leads to."""
     addresses: tuple[str, ...]
@@ -84,7 +85,7 @@ class FittedLens(ABC):
     def check(self, model: Any, n_iters: int) -> Self:
         """Itself, if it is of this model and serves this depth. Errors: InputError."""
         info = model.info()
-        if self.model["weight_hash"] != info.weight_hash:
+        if info.weight_hash not in weights_known(self.model):
             raise InputError(
                 f"fitted: this {self.kind} lens is of {self.model['name']!r} (weights"
                 f" {self.model['weight_hash'][:12]}, {self.model['dtype']}), not of {info.name!r} (weights"

@@ -26,6 +26,7 @@ from probes.dynamics.restarts import restarted
 from probes.inputs import Inputs
 from probes.lenses import rows
 from probes.lenses.fitted import FittedLens
+from probes.lenses.identity import identity
 from probes.lenses.rows import READOUT, Row
 from probes.lenses.texts import Data, documents, inputs_of, named
 from probes.lenses.unfinished import Unfinished
@@ -113,7 +114,7 @@ def fit_jacobian(
             " beginning, and the last)."
         )
     lens = JacobianLens(
-        model=model.info().to_dict(),
+        model=identity(model),
         n_iters=config.n_iters,
         addresses=sums.addresses,
         settings={**said, "n_texts": sums.n_texts},

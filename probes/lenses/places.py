@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from abbie_lens import paths, zoo
 from abbie_lens.errors import AbbieLensError, InputError
+from abbie_lens.files.plain_json import read_object
 from probes.lenses.fitted import ABOUT, FittedLens
+from probes.lenses.identity import weights_known
 from probes.lenses.rows import Blocks
 
 FOLDER = "lenses"
@@ -70,7 +73,12 @@ def _folders(model: Any) -> Iterator[Path]:
     """Every folder that may hold a lens of this model."""
     name = model.info().name
     places = [zoo.path(name) / FOLDER] if name in zoo.names() else []
-    places.append(paths.user_data() / FOLDER / model.info().weight_hash[:16])
     for place in places:
         if place.is_dir():
             yield from sorted(p.parent for p in place.glob(f"*/{ABOUT}"))
+    # Not only below its own hash: the same weights in another precision have another.
+    own = model.info().weight_hash
+    for about in sorted((paths.user_data() / FOLDER).glob(f"*/*/{ABOUT}")):
+        with suppress(AbbieLensError, KeyError, TypeError):
+            if own in weights_known(read_object(about)["model"]):
+                yield about.parent

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probes.lenses.fitted import FittedLens
+from probes.lenses.identity import identity
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +35,7 @@ class TunedLens(FittedLens):
         """The logit lens as a tuned lens."""
         n, width = len(addresses), model.cfg.d_model
         return cls(
-            model=model.info().to_dict(),
+            model=identity(model),
             n_iters=n_iters,
             addresses=tuple(addresses),
             matrices=torch.zeros(n, width, width, device=model.device),

@@ -29,6 +29,7 @@ def patched(result: Patching, pair: int = 0) -> str:
         said = _most(result, values, found, pair)
     else:
         said = _way(result, values[0, :, :, 0], pair)
+    said += _beside(result, pair)
     if np.isfinite(result.pearson):
         verb = "agree" if result.pearson >= AGREES else "do not agree"
         said += f" Gradients {verb} with it: correlation {result.pearson:.2f}, of ranks {result.spearman:.2f}."
@@ -57,6 +58,17 @@ def _way(result: Patching, values: np.ndarray, pair: int) -> str:
     if not there:
         return said + " The last token never has half of it."
     return said + f" The last token has half of it from iteration {there[0]} on."
+
+
+def _beside(result: Patching, pair: int) -> str:
+    """What the control's values bring back in the cell that was spoken of."""
+    at = result.origin(pair) if result.sites == (STATE,) and not result.together else None
+    best = result.best(pair)
+    if not result.control.size or best is None:
+        return ""
+    site, k, p, head = (0, *at, 0) if at is not None else best
+    value = float(result.control[site, k, pair, p, head])
+    return f" A third prompt's values bring back {100 * value:.0f}% there."
 
 
 def _token(result: Patching, pair: int, p: int) -> str:

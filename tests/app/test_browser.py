@@ -201,6 +201,25 @@ def test_clicking_a_cell_shows_its_candidates(visit):
     assert page.get_by_text("at token 2:", exact=False).count() == 1
 
 
+def test_clicking_a_patched_cell_shows_what_the_corrupt_run_says_there(visit):
+    page = visit("causes")
+    page.get_by_role("textbox", name="Clean prompt").fill("the cat sat on the mat")
+    page.get_by_role("textbox", name="Corrupt prompt").fill("the mat sat on the mat")
+    page.get_by_role("textbox", name="Control").fill("")
+    page.get_by_role("combobox", name="Judged by").click()
+    page.get_by_role("option", name="KL to the clean prediction").click()
+    page.get_by_role("button", name="Patch", exact=True).click()
+    drawn = figure(page)
+    drawn.scroll_into_view_if_needed()
+    cells = drawn.locator(".nsewdrag").first.bounding_box()
+    across = (2 + 0.5) / 7  # token 2 of 7, iteration 1 of 0…3
+    point(page, cells["x"] + cells["width"] * across, cells["y"] + cells["height"] * 2.5 / 4)
+    page.mouse.down()
+    page.mouse.up()
+    page.get_by_text("After 1 iteration", exact=True).wait_for()
+    assert page.get_by_text("at token 2:", exact=False).count() == 1
+
+
 def test_hovering_a_cell_lists_its_candidates(visit):
     page = visit()
     open_page(page, "Lens")

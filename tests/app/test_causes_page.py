@@ -31,7 +31,7 @@ def test_patching_waits_for_its_button_and_shows_what_the_function_finds(dashboa
     at = dashboard("causes.py")
     assert_calm(at)
     assert "Not computed yet" in texts(at) and not figures(at)
-    fill(at, clean=CLEAN, corrupt=CORRUPT, answer="the", other="")
+    fill(at, clean=CLEAN, corrupt=CORRUPT, control="", answer="the", other="")
     at = pressed(at, causing.PATCH, "Patch")
     assert_calm(at)
     found = probes.patching(load(model_folders[0]), CLEAN, CORRUPT, 4, answer="the")
@@ -46,13 +46,13 @@ def test_patching_waits_for_its_button_and_shows_what_the_function_finds(dashboa
 
 def test_prompts_that_cannot_be_patched_are_told_calmly(dashboard):
     at = dashboard("causes.py")
-    fill(at, clean="the cat", corrupt="the cat sat")
+    fill(at, clean="the cat", corrupt="the cat sat", control="")
     at = pressed(at, causing.PATCH, "Patch")
     assert "tokens; patching needs prompts of the same length" in texts(at)
 
 
 def test_steering_stands_beside_a_random_direction(dashboard):
-    at = dashboard("causes.py")
+    at = dashboard("causes.py", query={"cause": "Steering"})
     fill(at, toward="the cat\nthe mat", away="the rat")
     at = pressed(at, causing.STEER, "Steer")
     assert_calm(at)
@@ -67,3 +67,17 @@ def test_a_pair_of_k_hop_asks_two_nodes_of_one_map(row):
     assert (
         example.clean == "a f ; c a ; f c ; a > >" and example.corrupt == "a f ; c a ; f c ; c > >"
     )
+    assert example.control == "a f ; c a ; f c ; f > >"
+
+
+@pytest.mark.parametrize(
+    ("panel", "kind"),
+    [("Ablation", "ablation"), ("Noise", "recovery"), ("Iterations", "skipping"), ("What each is for", "specialisation")],
+)  # fmt: skip
+def test_what_is_lost_is_computed_when_it_is_asked_for(dashboard, panel, kind):
+    at = dashboard("causes.py", query={"cause": panel, "r": "2", "prompt": "the cat"})
+    assert_calm(at)
+    assert "Not computed yet" in texts(at) and not figures(at)
+    at = pressed(at, f"{kind}_job_0", "Compute")
+    assert_calm(at)
+    assert len(figures(at)) == 1

@@ -137,6 +137,8 @@ def test_diagnose_writes_a_bundle_that_holds_the_analyses(diagnosed, model_folde
             "trajectories",
             "halting",
             "lens_blocks",
+            "attribution",
+            "concept_space",
             "similarity",
             "attention",
         )
@@ -147,6 +149,24 @@ def test_diagnose_writes_a_bundle_that_holds_the_analyses(diagnosed, model_folde
     states = opened.states["loop.hook_state"]
     assert tuple(states.shape) == (6, 1, len(again.tokens[0]), model.cfg.d_model)
     assert (out / "report.html").is_file()
+
+
+def test_diagnose_patches_a_pair_of_prompts_into_the_bundle(command, model_folders, tmp_path):
+    out = tmp_path / "run"
+    pair = ("--clean", "the cat sat", "--corrupt", "the rat sat")
+    given = ("diagnose", "the cat", "--model", str(model_folders[0]), "--n-iters", "1", "--out", str(out))  # fmt: skip
+    code, _, err = command(*given, *pair[:2])
+    assert code == 2 and "--corrupt" in err and not out.exists()
+    code, _, err = command(*given, "--clean", "the cat sat", "--corrupt", "the")
+    assert code == 2 and "same length" in err and not out.exists()
+    assert command(*given, *pair)[0] == 0
+    opened = bundle.load(out)
+    found = opened.results["patching"]
+    assert found.score.shape[1] == 2 and found.control.shape == found.score.shape
+    assert (
+        opened.manifest["settings"]["clean"] == "the cat sat"
+        and opened.manifest["settings"]["corrupt"] == "the rat sat"
+    )
 
 
 def test_diagnose_json_is_alone_on_stdout_and_agrees_with_the_model(diagnosed, model_folders):

@@ -21,6 +21,14 @@ def test_blocks_add_rows_and_ranks_stand_below(dashboard):
     assert titles(plain)[1].startswith("Ranks") and lens_fits.SLOT not in plain.session_state
 
 
+def test_the_logit_is_taken_apart_and_concept_space_is_entered_and_left(dashboard):
+    at = dashboard("lens.py", query={"r": "2", "logit_parts": "true", "concept_space": "true"})
+    assert_calm(at)
+    assert len(titles(dashboard("lens.py", query={"r": "2"}))) == 2  # nothing is computed unasked
+    said = "\n".join(titles(at))
+    assert "Direct logit attribution" in said and "Into concept space" in said
+
+
 @pytest.mark.parametrize("kind", ["tuned", "jacobian"])
 def test_a_lens_that_is_missing_is_made_and_kept(dashboard, model_folders, monkeypatch, kind):
     monkeypatch.setattr(lens_fits, "STEPS", 1)

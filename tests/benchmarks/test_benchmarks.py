@@ -20,7 +20,7 @@ from benchmarks.timing import Pairs
 from tests.abbie_lens.bridged import decoders
 
 FIELDS = {"name", "value", "target", "better", "unit", "detail"}
-IN_PROCESSES = ("collect_memory", "load_peak_memory")
+IN_PROCESSES = ("collect_memory", "lens_memory", "load_peak_memory")
 """They start a process for each number: one pair shows that they run."""
 PRETRAINED = ("smollm2_diagnose", "smollm2_diagnose_memory")
 CPU_NAMES = [

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.view import figures, lens_fits, page, tables
+from app.view import attribution, concepts, figures, lens_fits, page, tables
 from app.view.source import LiveSource
 from probes import Lens
 
@@ -75,3 +75,19 @@ st.caption(
     )
 )
 figures.show(lens, "lens-ranks", view="ranks", position=shown[column] if chosen else None)
+
+# Computed when they are opened: each takes some runs of the model.
+parts = st.expander(
+    "Which components write the logit? Direct logit attribution", key="logit_parts",
+    on_change="rerun", bind="query-params",
+)  # fmt: skip
+if parts.open:
+    with parts:
+        attribution.panel(source, shown[column] if chosen else None)
+places = st.expander(
+    "Where tokens leave the states, and where the next ones enter", key="concept_space",
+    on_change="rerun", bind="query-params",
+)  # fmt: skip
+if places.open:
+    with places:
+        concepts.panel(source)

@@ -6,6 +6,8 @@ import torch
 
 from abbie_lens.errors import InputError
 from probes import ablation, bundle, difference_of_means, frozen_patterns, recovery, steering
+from probes.probing.probe import Probe
+from probes.probing.stored import FittedProbes
 from tests.abbie_lens.families import make
 
 R = 2
@@ -60,7 +62,65 @@ def test_a_direction_that_the_readout_has_steers_and_random_ones_do_not(model):
 
 def test_steering_while_generating_is_plain_at_zero(model):
     found = steering(model, TEXT, np.ones(32), R, strengths=[0.0], n_placebos=2, generate=3)
-    assert found.texts["plain"] == found.texts["steered"] == found.texts["placebo"] != ""
+    both = steering(model, TEXT, np.ones(32), R, strengths=[-0.2, 0.2], n_placebos=2, generate=1)
+    assert both.generated_at == 0.2
+    assert list(found.texts) == ["plain", "steered", "placebo 1", "placebo 2"]
+    assert len(set(found.texts.values())) == 1 and found.texts["plain"]
+
+
+def test_steering_pushes_the_named_tokens_alone(model):
+    given = dict(iterations=[1], strengths=[0.3], n_placebos=2)
+    found = steering(model, TEXT, np.arange(32.0) - 10, R, positions=[1, -1], generate=2, **given)
+    push = torch.from_numpy((np.arange(32.0) - 10) / np.linalg.norm(np.arange(32.0) - 10)).float()
+    there = torch.tensor([0, 1, 0, 0, 1])[:, None]
+
+    def add(h, hook):
+        return torch.cat(
+            [h[:, :5] + 0.3 * h[:, :5].norm(dim=-1, keepdim=True) * push * there, h[:, 5:]], 1
+        )
+
+    with torch.no_grad():
+        plain, ids = model(TEXT, n_iters=R), TEXT
+        for _ in range(2):
+            steered = model.run_with_hooks(ids, n_iters=R, fwd_hooks=[("loop.hook_state@1", add)])
+            if ids is TEXT:
+                p, q = log_probs(plain), log_probs(steered)
+            ids = torch.cat([ids, steered[:, -1:].argmax(-1)], 1)
+    assert found.effect[0, 0] == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-3)
+    assert found.positions == (1, 4) and found.texts["steered"] == model.to_string(ids[0, 5:])
+    every = steering(model, TEXT, np.arange(32.0) - 10, R, positions=range(5), **given)
+    np.testing.assert_allclose(
+        every.effect, steering(model, TEXT, np.arange(32.0) - 10, R, **given).effect, atol=1e-6
+    )
+
+
+def test_fitted_probes_steer_along_their_own_directions(model):
+    rng = np.random.default_rng(0)
+    three = ("noun", "verb", "other")
+
+    def probe(classes):
+        n = 1 if len(classes) == 2 else len(classes)
+        parts = rng.standard_normal(32), rng.uniform(1, 2, 32), rng.standard_normal((n, 32))
+        return Probe("classes", classes, *parts, np.zeros(n))
+
+    def fitted(classes):
+        at = {f"loop.hook_state@{k}": probe(classes) for k in range(2)}
+        return FittedProbes(model.info(), "x", "", R, at)
+
+    several, two = fitted(three), fitted(three[:2])
+    given = dict(strengths=[0.3], n_placebos=2)
+    for probes, toward, sign in ((several, "verb", 1), (two, "verb", 1), (two, "noun", -1)):
+        found = steering(model, TEXT, probes, R, iterations=[1], toward=toward, **given)
+        columns = probes.probes["loop.hook_state@1"].direction
+        own = columns[1] - columns.mean(0) if len(columns) > 1 else sign * columns[0]
+        alone = steering(model, TEXT, own, R, iterations=[1], **given)
+        np.testing.assert_allclose(found.effect, alone.effect, rtol=1e-5)
+    refused(
+        "no probe was fitted on loop.hook_state@2", steering, model, TEXT, several, R, toward="verb"
+    )
+    refused("expected one of noun, verb, other", steering, model, TEXT, several, R, iterations=[1])
+    refused("a vector has one direction", steering, model, TEXT, np.ones(32), R, toward="verb")
+    refused("positions=.9.", steering, model, TEXT, np.ones(32), R, positions=[9])
 
 
 def test_difference_of_means(model):

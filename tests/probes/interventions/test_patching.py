@@ -39,7 +39,9 @@ def one_by_one(model, site, k, p, head=None, clean=CLEAN, corrupt=CORRUPT):
 @pytest.mark.parametrize("name", LOOPS)
 def test_all_of_the_last_state_brings_the_answer_back_and_an_equal_token_nothing(name):
     model = made(name)
-    every = patching(model, CLEAN, CORRUPT, R, metric="kl", together=True, attribution=False)
+    every = patching(
+        model, CLEAN, CORRUPT, R, metric="kl", together=True, attribution=False, control=False
+    )
     assert abs(every.score[0, R, 0, 0, 0] - 1) < 1e-6
     found = patching(model, CLEAN, CORRUPT, R, metric="kl", iterations=[0, R])
     assert (found.score[0, [0, R], 0, :2] == 0).all()  # causal: the runs are one up to there
@@ -64,7 +66,7 @@ def test_folded_cells_are_those_of_hooked_forward_passes(name):
 def test_runs_behind_a_prefix_are_the_whole_ones(monkeypatch):
     """Sharing what comes before a change gives the same numbers, and is given up where a family's State holds more."""
     model = made("abbie-c")
-    given = dict(answer=4, other=6, attribution=False)
+    given = dict(answer=4, other=6, attribution=False, control=False)
     shared = patching(model, CLEAN, CORRUPT, R, **given)
     monkeypatch.setattr(Reruns, "resumes", property(lambda self: False))
     whole = patching(model, CLEAN, CORRUPT, R, **given)
@@ -114,7 +116,15 @@ def test_transformer_lens_finds_the_same_on_the_unrolled_model():
         ):
             expected = fn(Unrolled(), CORRUPT, named, metric)
             found = patching(
-                model, CLEAN, CORRUPT, R, site=site, answer=answer, other=other, attribution=False
+                model,
+                CLEAN,
+                CORRUPT,
+                R,
+                site=site,
+                answer=answer,
+                other=other,
+                attribution=False,
+                control=False,
             )
             ours = found.patched[:, :, 0, :, 0].transpose(1, 0, 2).reshape(2 * R, -1)
             np.testing.assert_allclose(ours, expected.double().numpy(), atol=1e-5)
@@ -188,7 +198,7 @@ def test_a_result_is_kept_and_drawn(tmp_path):
 def test_progress_and_cancel():
     told = []
     patching(make("std"), CLEAN, CORRUPT, R, metric="kl", progress=lambda *at: told.append(at))
-    assert told[-1] == (15, 15)
+    assert told[-1] == (30, 30)  # the control's cells too
 
 
 def refused(message, *args, **given):
@@ -211,6 +221,8 @@ def test_what_cannot_be_patched_is_told():
     refused("metric: gave", CLEAN, CORRUPT, R, metric=lambda logits, pair: logits)
     refused("nothing to compute", CLEAN, CORRUPT, R, exact=False, attribution=False)
     refused("aligned: .9, 0.", CLEAN, CORRUPT, R, aligned=[(9, 0)])
+    refused("control: prompt 0 has 4 tokens", CLEAN, CORRUPT, R, control=CLEAN[:, :4])
+    refused("control: 2 prompts", CLEAN, CORRUPT, R, control=CLEAN.repeat(2, 1))
     refused("with a row for each token", CLEAN, CORRUPT, R, site="z", model=make("spiral"))
 
 
@@ -236,3 +248,40 @@ def test_a_score_without_a_difference_is_undefined():
     )
     assert np.isnan(found.score).all() and np.isfinite(found.patched).all()
     assert np.isnan(found.pearson) and found.best() is None
+
+
+@pytest.mark.parametrize("name", ["abbie-d", "hrm", "mor-shared"])
+def test_the_control_patches_a_third_prompt(name):
+    """Its cells are those of patching from that prompt, on the same scale; by default it differs where the two do."""
+    model, third = made(name), torch.tensor([[3, 5, 9, 9, 11]])
+    given = dict(answer=4, other=6, attribution=False)
+    found = patching(model, CLEAN, CORRUPT, R, control=third, **given)
+    from_third = patching(model, third, CORRUPT, R, control=False, **given)
+    expected = (from_third.patched - found.corrupt) / (found.clean - found.corrupt)
+    np.testing.assert_allclose(found.control, expected, atol=1e-9)
+    np.testing.assert_array_equal(found.score, patching(model, CLEAN, CORRUPT, R, **given).score)
+    assert found.control[0, R, 0, -1, 0] != pytest.approx(1, abs=1e-3)
+    drawn = patching(model, CLEAN, CORRUPT, R, seed=1, **given)
+    differs = [a != b for a, b in zip(drawn.control_tokens[0], drawn.tokens[0], strict=True)]
+    assert differs == found.differs[0].tolist()
+    assert drawn.control_tokens[0][2] not in (drawn.tokens[0][2], drawn.clean_tokens[0][2])
+    assert not patching(model, CLEAN, CORRUPT, R, exact=False, answer=4, other=6).control.size
+
+
+def test_a_third_prompt_of_prompts_that_share_no_token(tiny_tokenizer):
+    model = made("std")
+    found = patching(model, torch.tensor([[3]]), torch.tensor([[5]]), R, metric="kl")
+    assert found.control_tokens[0][0] not in (found.tokens[0][0], found.clean_tokens[0][0])
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_same():
+    model = make("abbie-d", seed=7)
+    for site in ("state", "z"):
+        given = dict(site=site, answer=4, other=6)
+        here = patching(model.to("cpu"), CLEAN, CORRUPT, R, **given)
+        there = patching(model.to("cuda"), CLEAN, CORRUPT, R, **given)
+        for name in ("score", "attribution", "control"):
+            ours, theirs = getattr(there, name), getattr(here, name)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-2)
+        assert there.control_tokens == here.control_tokens

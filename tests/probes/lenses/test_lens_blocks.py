@@ -157,3 +157,17 @@ def test_half_precision_reads_as_the_model_does(tiny_model, tokens):
     np.testing.assert_array_equal(
         tuned.top_ids, probes.lens(model, tokens, R, kind="logit").top_ids
     )
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_lenses_are_the_same(tiny_model, tokens):
+    model = tiny_model(initializer_range=0.2)
+    for kind in ("tail", "logit", "tuned"):
+        addresses = [f"loop.hook_readout@{k}" for k in range(R + 1)]
+        fitted = TunedLens.zero(model.to("cpu"), R, addresses) if kind == "tuned" else None
+        blocks = kind != "tuned"
+        here = probes.lens(model, tokens, R, kind=kind, fitted=fitted, blocks=blocks)
+        there = probes.lens(model.to("cuda"), tokens, R, kind=kind, fitted=fitted, blocks=blocks)
+        np.testing.assert_allclose(there.entropy, here.entropy, atol=1e-3)
+        np.testing.assert_allclose(there.kl_to_final, here.kl_to_final, atol=1e-3)
+        np.testing.assert_array_equal(there.random_ids, here.random_ids)

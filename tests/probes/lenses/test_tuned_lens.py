@@ -150,3 +150,43 @@ def test_bad_settings_are_named(change, message):
 def test_too_few_documents_are_told(model):
     with pytest.raises(InputError, match=r"1 document\(s\); at least two"):
         train_tuned(model, ["the cat sat"], CONFIG)
+
+
+def test_a_lens_knows_its_model_in_another_precision_and_no_other_model(tiny_model, tmp_path):
+    model, logit = tiny_model(), "loop.hook_readout@0"
+    home(model, "tuned", R, False).parent.mkdir(parents=True)
+    TunedLens.zero(model, R, [logit]).save(home(model, "tuned", R, False))
+    half = tiny_model().to(torch.bfloat16)
+    assert half.info().weight_hash != model.info().weight_hash
+    found = find(half, "tuned", R)
+    assert found is not None and found.check(half, R) and find(model, "tuned", R) is not None
+    with torch.no_grad():
+        half.embed.weight[0, 0] += 1
+    assert find(half, "tuned", R) is None
+    with pytest.raises(InputError, match="make one for this model"):
+        found.check(half, R)
+    # Made in bfloat16, read in float32: the cast is exact.
+    again = tiny_model().to(torch.bfloat16)
+    assert TunedLens.zero(again, R, [logit]).check(tiny_model().to(torch.bfloat16).float(), R)
+
+
+def test_a_bridged_model_in_another_precision_is_known(tiny_tokenizer):
+    from abbie_lens.bridged import Loop, LoopedBridge
+    from tests.abbie_lens.bridged import decoders
+
+    def bridged(dtype):
+        return LoopedBridge(
+            decoders.make("llama", vocab_size=len(tiny_tokenizer)).to(dtype),
+            Loop(1, 2),
+            tiny_tokenizer,
+            "tiny",
+        )
+
+    made = TunedLens.zero(bridged(torch.float32), R, ["loop.hook_readout@0"])
+    assert made.check(bridged(torch.bfloat16), R) is made
+
+
+def test_the_shipped_lens_serves_its_model_in_bfloat16():
+    from abbie_lens import load, zoo
+
+    assert find(load(zoo.DEFAULT, dtype="bfloat16"), "tuned", 2) is not None
