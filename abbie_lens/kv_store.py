@@ -122,10 +122,10 @@ class KVStore:
             if rows is None:
                 whole[:, self.n_past : self.n_past + self.n_new] = new
             elif self.capacity is None:
-                whole.flatten(0, 1).index_copy_(0, rows.index, new[0])
+                whole.flatten(0, 1).index_copy_(0, rows.index, rows.own(new))
             else:
                 at = rows.index // rows.shape[1] * whole.shape[1] + self.n_past + rows.positions
-                whole.view(-1, *whole.shape[2:]).index_copy_(0, at, new[0])
+                whole.view(-1, *whole.shape[2:]).index_copy_(0, at, rows.own(new))
 
     def _own(
         self, key: tuple[str, int, int], new: tuple[Tensor, Tensor], rows: Rows | None

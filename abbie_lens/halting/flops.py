@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from abbie_lens.flops import count_flops
-from abbie_lens.halting.one_pass import Computed
+from abbie_lens.halting.packing import Computed
 from abbie_lens.halting.run import HaltedRun
 from abbie_lens.model import HookedLoopedTransformer
 
@@ -41,7 +41,7 @@ def halted_flops(model: HookedLoopedTransformer, run: HaltedRun) -> HaltedFlops:
 
     def cost(per_token: float, blocks: int, computed: Computed) -> float:
         attention = blocks * pair * n_keys
-        return (per_token - attention) * computed.rows + attention * computed.queries
+        return (per_token - attention) * computed.rows + blocks * pair * computed.pairs
 
     sites = [f"body.{b}.hook_resid_pre" for b in range(cfg.n_body_blocks)]
     ran = [sum(model.rows(site, k) for site in sites) for k in range(run.n_iters + 1)]

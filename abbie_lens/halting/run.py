@@ -20,7 +20,8 @@ from torch import Tensor
 
 from abbie_lens.context import make_context
 from abbie_lens.errors import InputError
-from abbie_lens.halting.one_pass import Computed, Pass
+from abbie_lens.halting.one_pass import Pass
+from abbie_lens.halting.packing import Computed
 from abbie_lens.halting.policy import HaltingPolicy
 from abbie_lens.kv_store import KVRule, KVStore, kv_rule
 
@@ -100,7 +101,7 @@ def halted(
         z=one.z,
         n_iters=depth,
         rule=rule,
-        real=one.computed(one.real),
+        real=one.begun,
         iterations=tuple(one.iterations),
         looks=tuple(one.looks),
         readout=one.read_out,

@@ -83,7 +83,7 @@ class OwnedHook:
             return None
         clock = hook.clock if isinstance(hook, Site) and hook.packs else None
         rows = None if clock is None else clock.rows
-        if rows is None or tensor.shape[:2] != (1, len(rows)):
+        if rows is None or tensor.shape[:2] != rows.lead:
             return self.fn(tensor, hook=hook)
         last = hook.last if isinstance(hook, Site) else None
         seen = rows.spread(tensor) if last is None else rows.put(tensor, last)
