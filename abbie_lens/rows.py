@@ -155,4 +155,6 @@ def where_tree(kept: Tensor, new: Any, old: Any) -> Any:
         return new.where(kept.view(*kept.shape, *[1] * (new.ndim - 2)), old)
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         return {key: where_tree(kept, value, old.get(key)) for key, value in new.items()}
-    return new
+    if isinstance(new, tuple) and isinstance(old, tuple) and len(new) == len(old):
+        return tuple(where_tree(kept, *pair) for pair in zip(new, old, strict=True))
+    return new  # what grows by an iteration is history, and goes on
