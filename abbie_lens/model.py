@@ -282,11 +282,18 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         return State(tokens, attention_mask, 0, 0, flat, flat, context)
 
     def run_cached(
-        self, tokens: Tensor, past: KVCache | None, n_iters: int | None = None
+        self,
+        tokens: Tensor,
+        past: KVCache | None,
+        n_iters: int | None = None,
+        attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, KVCache | None]:
-        """Logits of new tokens [batch, pos] after those in `past`, and the cache that now holds them too."""
+        """Logits of new tokens [batch, pos] after those in `past`, and the cache that now holds them too.
+
+        `attention_mask` [batch, past + pos] marks padding with 0.
+        """
         with self.lock:
-            state = self.begin(tokens, n_iters, past=past)
+            state = self.begin(tokens, n_iters, past=past, attention_mask=attention_mask)
             for _ in range(state.n_iters):
                 state = self._step(state)
             logits, state = self._readout(state)

@@ -198,7 +198,8 @@ class Pass:
         model.clock.rows = rows
         out = model.tail(state.z, state)
         if last:
-            out, model.clock.rows = out[:, -1:], None
+            out = (out if rows is None else rows.spread(out))[:, -1:]
+            model.clock.rows = None
         return model.unembed(model.ln_final(out))
 
     def _context(self, rows: Rows | None) -> Context:

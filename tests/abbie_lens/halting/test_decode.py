@@ -73,7 +73,7 @@ def test_later_tokens_find_the_keys_that_the_rule_keeps(name, kv, tokens):
     decoder = Decoder(model, R, N, None, kv_rule(kv))
     for p in range(N):
         decoder.policy = Dealt(depths=exits[p : p + 1])
-        logits = decoder(tokens[:, p : p + 1])
+        logits = decoder(tokens[:, p : p + 1])[0]
         torch.testing.assert_close(logits, expected[p], rtol=0, atol=1e-5)
     assert torch.equal(torch.cat(decoder.exits, 1)[0], exits)
 
@@ -86,8 +86,8 @@ def test_cached_is_uncached(name, kv, tokens):
     rule = halting.policy("direction_distance", threshold=0.4)
     whole = halted(model, tokens, R, rule, kv)
     decoder = Decoder(model, R, N, rule, kv_rule(kv))
-    logits = [decoder(tokens[:, :N_PROMPT])]
-    logits += [decoder(tokens[:, p : p + 1]) for p in range(N_PROMPT, N)]
+    logits = [decoder(tokens[:, :N_PROMPT])[0]]
+    logits += [decoder(tokens[:, p : p + 1])[0] for p in range(N_PROMPT, N)]
     assert torch.equal(torch.cat(decoder.exits, 1), whole.exits)
     torch.testing.assert_close(
         torch.stack(logits), whole.logits[0, N_PROMPT - 1 :], rtol=0, atol=1e-5
@@ -99,8 +99,8 @@ def test_without_a_policy_decoding_is_the_plain_run(name, tokens):
     model = make(name)
     r = min(3, model.cfg.loop.max_depth or 3)
     decoder = Decoder(model, r, N, None, kv_rule("reuse"))
-    logits = [decoder(tokens[:, :N_PROMPT])]
-    logits += [decoder(tokens[:, p : p + 1]) for p in range(N_PROMPT, N)]
+    logits = [decoder(tokens[:, :N_PROMPT])[0]]
+    logits += [decoder(tokens[:, p : p + 1])[0] for p in range(N_PROMPT, N)]
     expected = model(tokens, r)[0, N_PROMPT - 1 :]
     torch.testing.assert_close(torch.stack(logits), expected, rtol=0, atol=1e-5)
 
