@@ -80,13 +80,13 @@ class GenerationMixin:
             raise InputError(f"{name}=True: not together with stream=True.")
         if stream and len(tokens) > 1:
             raise InputError(f"stream=True: one prompt at a time; these are {len(tokens)}.")
-        ends = stop_at_eos and model.tokenizer is not None
+        ends = model.tokenizer if stop_at_eos else None
         growing = Growing(
             tokens,
             mask,
             turns(model, model.depth(n_iters), most, policy, kv, use_kv_cache),
             Sampling(temperature, top_k, top_p, seed),
-            model.tokenizer.eos_token_id if ends else None,
+            None if ends is None else ends.eos_token_id,
         )
         pieces = growing.grow(max_new_tokens)
         if stream:
