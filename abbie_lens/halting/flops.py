@@ -1,8 +1,7 @@
 """Forward FLOPs of a run whose tokens halted, by formula from what it computed.
 
 A stage costs its maps for every row, and attention's two products for every pair of a query that was laid side by side
-(the most that any row of the batch has) and a key. Counted as in `abbie_lens.flops`; what a learned gate costs when a rule
-asks it is left out.
+(the most that any row of the batch has, in stretches) and a key that its stretch needs. Counted as in `abbie_lens.flops`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class HaltedFlops:
     iterations: tuple[float, ...]
     """[k] each iteration that ran."""
     looks: float
-    """Read-outs for the policy, the rule's own cost; with kv="full" those at exits."""
+    """Read-outs for the policy, and its gate where it asks one: the rule's own cost; with kv="full" those at exits."""
     readout: float
     """The final read-out."""
 
@@ -52,6 +51,6 @@ def halted_flops(model: HookedLoopedTransformer, run: HaltedRun) -> HaltedFlops:
             cost(counted.iterations[k], ran[k + 1] - ran[k], computed)
             for k, computed in enumerate(run.iterations)
         ),
-        sum(map(read, run.looks)),
+        sum(map(read, run.looks)) + sum(counted.gates[k] * rows for k, rows in run.asked),
         read(run.readout),
     )

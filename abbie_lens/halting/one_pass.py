@@ -36,6 +36,7 @@ class Pass:
     """Of all tokens."""
     iterations: list[Computed] = field(default_factory=list)
     looks: list[Computed] = field(default_factory=list)
+    asked: list[tuple[int, int]] = field(default_factory=list)
     k: int = 0
 
     def run(self, start: dict[str, Any]) -> None:
@@ -169,6 +170,7 @@ class Pass:
             self.looks.append(computed(state.context, self.tokens))
         if "exit_cdf" in needs:
             cdf = model.cfg.loop.exit_cdf(model, state)
+            self.asked.append((state.k, cdf.numel()))
         return Observation(
             state.k,
             z,

@@ -51,6 +51,8 @@ class HaltedRun:
     """What each iteration of the Body computed, as many as ran."""
     looks: tuple[Computed, ...]
     """What each read-out while the run went on computed: for the policy, and with kv="full" at exits."""
+    asked: tuple[tuple[int, int], ...]
+    """(k, tokens) of each time the policy asked the loop's gate."""
     readout: Computed
     """What the final read-out computed; nothing with kv="full"."""
     kv_bytes: tuple[int, ...]
@@ -104,6 +106,7 @@ def halted(
         real=one.begun,
         iterations=tuple(one.iterations),
         looks=tuple(one.looks),
+        asked=tuple(one.asked),
         readout=one.read_out,
         kv_bytes=kept_bytes(model, rule, one.exits, depth),
         n_keys=tokens.shape[1],
