@@ -9,7 +9,7 @@ import torch
 from abbie_lens.info import ModelInfo
 
 if TYPE_CHECKING:
-    pass
+    from abbie_lens.model import HookedLoopedTransformer
 
 
 class IdentityMixin:
