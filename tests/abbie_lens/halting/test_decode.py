@@ -143,3 +143,15 @@ def test_generate_refuses_what_it_cannot_do(tokens):
         model.generate(tokens, 2, halting="kl", kv="last", return_cache=True)
     with pytest.raises(InputError, match="mor mixes tokens"):
         make("mor").generate(tokens, 2, halting="kl")
+
+
+@pytest.mark.parametrize(
+    ("kv", "slots"), [("reuse", 2), ("recompute", 4), ("last", 1), ("cyclic(3)", 2)]
+)
+def test_memory_is_whole_slots_of_the_deepest_token(kv, slots, tokens):
+    """Keys and values of all positions there will be, one slot for each iteration that any token has filled."""
+    model = make("abbie-d")
+    decoder = Decoder(model, R, N, halting.policy("fixed_k", threshold=2), kv_rule(kv))
+    decoder(tokens[:, :N_PROMPT])
+    one = 2 * N * 32 * 4  # keys and values, four bytes
+    assert decoder.store.nbytes == (1 + 2 * slots + 1) * one  # Head, two blocks of the Body, Tail
