@@ -4,6 +4,7 @@ import pytest
 
 from abbie_lens.errors import InputError
 from abbie_lens.evaluation.continuation import Ending, continue_until
+from abbie_lens.halting.decode import Decoder
 
 
 def ending(n_ctx=24, **settings):
@@ -39,8 +40,8 @@ def test_a_stop_string_ends_the_text_and_is_not_in_it(reader, greedy):
 def test_no_token_is_drawn_after_a_stop(reader, greedy, monkeypatch):
     prompt, text = greedy
     steps = []
-    cached = reader.run_cached
-    monkeypatch.setattr(reader, "run_cached", lambda *a: steps.append(1) or cached(*a))
+    turn = Decoder.__call__
+    monkeypatch.setattr(Decoder, "__call__", lambda *a: steps.append(1) or turn(*a))
     continue_until(reader, prompt, ending(max_gen_toks=8, until=text[0]), 3)
     assert len(steps) == 1
 
