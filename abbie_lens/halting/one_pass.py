@@ -170,7 +170,7 @@ class Pass:
             self.looks.append(computed(state.context, self.tokens))
         if "exit_cdf" in needs:
             cdf = model.cfg.loop.exit_cdf(model, state)
-            self.asked.append((state.k, cdf.numel()))
+            self.asked.append((state.k, state.h[..., 0].numel()))
         return Observation(
             state.k,
             z,
