@@ -69,6 +69,9 @@ class Context:
     """The tokens that are computed, where the streams of this run are packed; then `mask` is of their queries alone."""
     bias: Tensor | None = None
     """The mask as what is added to scores, 0 or -inf, where all blocks would otherwise each make it; None where not."""
+    pieces: tuple[tuple[int, int], ...] = ()
+    """Stretches of the queries, each (its end, the keys that any of it may see): what lies beyond is not computed.
+    Empty: one, of all."""
     store: KVStore | None = None
     """Serves keys and values in the place of `kv`, in runs whose tokens may halt."""
 

@@ -33,6 +33,8 @@ class Flops:
     """The Tail's blocks."""
     unembed: float
     """2 d_model d_vocab."""
+    gates: tuple[float, ...] = ()
+    """[n_iters + 1] what a rule adds that asks a learned gate after k iterations (`exit_cdf`); none for a loop without one."""
 
     def at(self, n_iters: int) -> float:
         """F_head + the first `n_iters` iterations + F_tail + F_unembed. Errors: InputError for more than were counted."""
@@ -74,14 +76,24 @@ def count_flops(
         if cfg.loop.draws_state:  # numbers cannot be drawn without memory, and cost no products
             chosen["initial_state"] = torch.empty(1, n_ctx, cfg.d_model, dtype=twin.dtype)
     state, head = _counted(lambda: twin.begin(tokens, n_iters, **chosen))
-    iterations = []
+    iterations, gates = [], []
+    ask = lambda state: _counted(lambda: cfg.loop.exit_cdf(twin, state))[1] / n_ctx  # noqa: E731
+    if cfg.loop.gated:
+        gates.append(ask(state))
     for _ in range(n_iters):
         state, flops = _counted(lambda state=state: twin.step(state))
         iterations.append(flops / n_ctx)
+        if cfg.loop.gated:
+            gates.append(ask(state))
     _, unembed = _counted(lambda: twin.unembed(state.z))
     _, readout = _counted(lambda: twin.readout(state))
     return Flops(
-        n_ctx, head / n_ctx, tuple(iterations), (readout - unembed) / n_ctx, unembed / n_ctx
+        n_ctx,
+        head / n_ctx,
+        tuple(iterations),
+        (readout - unembed) / n_ctx,
+        unembed / n_ctx,
+        tuple(gates),
     )
 
 

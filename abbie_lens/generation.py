@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from abbie_lens.errors import DivergedError, InputError
+from abbie_lens.errors import InputError
 from abbie_lens.halting import policy as named
-from abbie_lens.halting.decode import Decoder
 from abbie_lens.halting.policy import HaltingPolicy
-from abbie_lens.halting.run import halted, require_halting
+from abbie_lens.halting.run import require_halting
 from abbie_lens.kv_store import kv_rule
+from abbie_lens.sampling import Sampling
+from abbie_lens.turns import Turns, turns
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
@@ -28,6 +30,7 @@ class GenerationMixin:
         prompt: Any,
         max_new_tokens: int = 32,
         *,
+        attention_mask: Tensor | None = None,
         n_iters: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -42,22 +45,27 @@ class GenerationMixin:
         kv: str = "reuse",
         return_exits: bool = False,
     ) -> Any:
-        """Continue one prompt; returns the whole text (or tokens [1, pos] for a token prompt).
+        """Continue a prompt or a batch of them: the whole text or texts, or tokens [batch, pos] for prompts of ids.
 
-        `temperature=0` is greedy. `stream=True` returns an iterator over the new pieces (text or ids).
+        Prompts of unequal length are padded on the left (`attention_mask` [batch, pos] marks padding of ids with 0); a row
+        that has ended is filled with the end token, and draws as it would alone with `seed` + its number.
+        `temperature=0` is greedy. `stream=True` returns an iterator over the new pieces (text or ids) of one prompt.
         `return_cache=True` returns (output, IterationCache) with the iteration axis over prompt and new
         tokens alike; `names_filter` says what of it. With `halting` every token stops where the policy says, and later
-        ones find its keys as `kv` says; `return_exits=True` adds the iterations [pos] of all tokens that were run (the
-        last new one was not). Errors: InputError for arguments out of range or more tokens than the context holds,
-        DivergedError for logits that are not finite.
+        ones find its keys as `kv` says; `return_exits=True` adds the iterations of all tokens that were run ([pos] for one
+        prompt, else [batch, pos], -1 at padding; the last new one was not). Errors: InputError for arguments out of range
+        or more tokens than the context holds, DivergedError for logits that are not finite.
         """
         model = cast("HookedLoopedTransformer", self)
-        tokens, mask = model.as_tokens(prompt)
-        if tokens.shape[0] != 1 or mask is not None:
+        tokens, mask = to_the_right(*model.as_tokens(prompt, attention_mask))
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens={max_new_tokens}: expected at least 1.")
+        n_prompt, most = tokens.shape[1], tokens.shape[1] + max_new_tokens
+        if most > model.cfg.n_ctx:
             raise InputError(
-                f"prompt: a batch of {tokens.shape[0]}; generate continues one prompt at a time."
+                f"max_new_tokens={max_new_tokens}: {n_prompt} prompt tokens and {max_new_tokens} new ones "
+                f"exceed the context of {model.cfg.n_ctx}."
             )
-        _check(model.cfg.n_ctx, tokens.shape[1], max_new_tokens, temperature, top_k, top_p)
         policy = named(halting) if isinstance(halting, str) else halting
         if policy is not None:
             require_halting(model, policy)
@@ -67,152 +75,119 @@ class GenerationMixin:
                 )
         elif return_exits:
             raise InputError("return_exits=True: only with halting=.")
-        turn = _turns(
-            model, model.depth(n_iters), tokens.shape[1] + max_new_tokens, policy, kv, use_kv_cache
-        )
-        pieces = _sample(
-            model,
+        if stream and (return_exits or return_cache):
+            name = "return_exits" if return_exits else "return_cache"
+            raise InputError(f"{name}=True: not together with stream=True.")
+        if stream and len(tokens) > 1:
+            raise InputError(f"stream=True: one prompt at a time; these are {len(tokens)}.")
+        ends = model.tokenizer if stop_at_eos else None
+        growing = Growing(
             tokens,
-            max_new_tokens,
-            turn,
-            temperature,
-            top_k,
-            top_p,
-            seed,
-            stop_at_eos,
+            mask,
+            turns(model, model.depth(n_iters), most, policy, kv, use_kv_cache),
+            Sampling(temperature, top_k, top_p, seed),
+            None if ends is None else ends.eos_token_id,
         )
+        pieces = growing.grow(max_new_tokens)
         if stream:
-            if return_exits:
-                raise InputError("return_exits=True: not together with stream=True.")
-            if return_cache:
-                raise InputError("return_cache=True: not together with stream=True.")
-            return _texts(model, pieces) if isinstance(prompt, str) else pieces
-        whole = torch.cat(
-            [tokens, torch.tensor([list(pieces)], dtype=tokens.dtype, device=tokens.device)], dim=1
-        )
-        output = (
-            model.to_string(
-                whole[
-                    0,
-                    tokens.shape[1]
-                    - len(model.tokenizer.encode(prompt, add_special_tokens=False)) :,
-                ]
-            )
-            if isinstance(prompt, str)
-            else whole
-        )
-        extra: list[Any] = [turn.exits] if return_exits else []
+            ids = (int(piece[0]) for piece in pieces)
+            return _texts(model, ids) if isinstance(prompt, str) else ids
+        for _ in pieces:
+            pass
+        output = _returned(model, prompt, growing, n_prompt)
+        extra: list[Any] = []
+        if return_exits:
+            exits = growing.turn.exits
+            extra.append(exits[0] if len(exits) == 1 else exits)
         if return_cache:
             chosen = {} if policy is None else {"halting": policy, "kv": kv}
-            extra.append(
-                model.run_with_cache(whole, n_iters=n_iters, names_filter=names_filter, **chosen)[1]
-            )
+            given = dict(n_iters=n_iters, names_filter=names_filter, attention_mask=growing.mask)
+            extra.append(model.run_with_cache(growing.whole, **given, **chosen)[1])
         return (output, *extra) if extra else output
 
 
-def _sample(
-    model: HookedLoopedTransformer,
-    tokens: Tensor,
-    n_new: int,
-    turn: _Turns,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
-    stop_at_eos: bool,
-) -> Iterator[int]:
-    generator = None if seed is None else torch.Generator(device=tokens.device).manual_seed(seed)
-    eos = model.tokenizer.eos_token_id if stop_at_eos and model.tokenizer is not None else None
-    new = tokens
-    for _ in range(n_new):
-        with torch.no_grad():
-            choice = choose(turn(new), temperature, top_k, top_p, generator)
-        token = int(choice)
-        yield token
-        if token == eos:
-            return
-        new = choice.view(1, 1)
+def to_the_right(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Prompts [batch, pos] with their padding moved to the left, and the mask; None where nothing is padded.
 
-
-class _Turns:
-    """Logits [d_vocab] after each stretch of new tokens [1, new], by the cache that the loop allows."""
-
-    def __init__(self, model: Any, n_iters: int, decoder: Decoder | None, cached: bool) -> None:
-        self.model, self.n_iters, self.decoder = model, n_iters, decoder
-        self.past: dict[Any, Any] | None = {} if cached else None
-
-    def __call__(self, new: Tensor) -> Tensor:
-        if self.decoder is not None:
-            return self.decoder(new)
-        logits, self.past = self.model.run_cached(new, self.past, self.n_iters)
-        return logits[0, -1]
-
-    @property
-    def exits(self) -> Tensor:
-        """[pos] iterations of all tokens that were run."""
-        assert self.decoder is not None
-        return torch.cat(self.decoder.exits, dim=1)[0]
-
-
-class _Anew(_Turns):
-    """The same from the whole text every time, without a cache."""
-
-    def __init__(self, model: Any, n_iters: int, policy: HaltingPolicy | None, kv: str) -> None:
-        super().__init__(model, n_iters, None, False)
-        self.policy, self.kv, self.whole = policy, kv, None
-
-    def __call__(self, new: Tensor) -> Tensor:
-        self.whole = new if self.whole is None else torch.cat([self.whole, new], dim=1)
-        if self.policy is None:
-            return self.model(self.whole, n_iters=self.n_iters)[0, -1]
-        self.run = halted(self.model, self.whole, self.n_iters, self.policy, self.kv)
-        return self.run.logits[0, -1]
-
-    @property
-    def exits(self) -> Tensor:
-        """[pos] iterations of all tokens that were run."""
-        return self.run.exits[0]
-
-
-def _turns(
-    model: Any, n_iters: int, n_tokens: int, policy: HaltingPolicy | None, kv: str, cached: bool
-) -> _Turns:
-    rule = kv_rule(kv)
-    # The reference computes and reads out everything anew.
-    if not cached or (policy is not None and rule.name == "full"):
-        return _Anew(model, n_iters, policy, kv)
-    packs = model.packs and model.cfg.loop.packs
-    if not packs or model.cfg.prefix_lm or model.training:
-        return _Turns(model, n_iters, None, True)
-    return _Turns(model, n_iters, Decoder(model, n_iters, n_tokens, policy, rule), True)
-
-
-def choose(
-    logits: Tensor,
-    temperature: float,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """One token id from logits [vocab]: the arg max at temperature 0, else a draw from the kept head of the distribution."""
-    if not torch.isfinite(logits).all():
-        raise DivergedError(
-            "generate: the logits are not finite; try fewer iterations or a wider dtype."
+    Errors: InputError for a mask of another shape, or a prompt that is all padding.
+    """
+    if mask is None:
+        return tokens, None
+    if mask.shape != tokens.shape or not bool(mask.bool().any(1).all()):
+        raise InputError(
+            f"attention_mask: shape {tuple(mask.shape)}; expected [batch, pos] = {tuple(tokens.shape)}, "
+            "with a token in every row."
         )
-    if temperature == 0:
-        return logits.argmax()
-    logits = logits.float() / temperature
-    if top_k is not None:
-        logits = logits.masked_fill(
-            logits < logits.topk(min(top_k, logits.numel())).values[-1], float("-inf")
-        )
-    if top_p is not None:
-        ordered, index = logits.softmax(-1).sort(descending=True)
-        beyond = ordered.cumsum(-1) - ordered >= top_p  # the token that crosses top_p is kept
-        logits = logits.masked_fill(
-            torch.zeros_like(beyond).scatter(-1, index, beyond), float("-inf")
-        )
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[0]
+    if bool(mask.all()):
+        return tokens, None
+    mask, order = mask.bool().int().sort(dim=1, stable=True)
+    first = int(mask.any(0).int().argmax())
+    return tokens.gather(1, order)[:, first:], mask[:, first:]
+
+
+@dataclass(eq=False)
+class Growing:
+    """Prompts that become longer, token by token, until each has ended."""
+
+    whole: Tensor
+    """[batch, pos] padding, prompt and new tokens."""
+    mask: Tensor | None
+    """[batch, pos] 0 at padding and after a text's end; None: nowhere."""
+    turn: Turns
+    sampling: Sampling
+    eos: int | None
+    going_on: list[bool] = field(init=False)
+
+    def grow(self, n_new: int) -> Iterator[Tensor]:
+        """Each turn's new ids [batch]; the end token where a text has ended."""
+        batch, device = self.whole.shape[0], self.whole.device
+        generators = self.sampling.generators(batch, device)
+        self.going_on = [True] * batch
+        new = self.whole
+        for _ in range(n_new):
+            with torch.no_grad():
+                logits = self.turn(new, self.mask)
+                new = torch.stack(
+                    [
+                        self.sampling(row, generator)
+                        if going_on
+                        else torch.full((), self.eos or 0, device=device)
+                        for row, generator, going_on in zip(
+                            logits, generators, self.going_on, strict=True
+                        )
+                    ]
+                )
+            self._append(new)
+            yield new
+            if self.eos is not None:
+                ended = (new == self.eos).tolist()
+                self.going_on = [a and not b for a, b in zip(self.going_on, ended, strict=True)]
+            if not any(self.going_on):
+                return
+            new = new[:, None]
+
+    def _append(self, new: Tensor) -> None:
+        if self.mask is None and not all(self.going_on):
+            self.mask = torch.ones_like(self.whole)
+        self.whole = torch.cat([self.whole, new[:, None]], dim=1)
+        if self.mask is not None:
+            real = torch.tensor(self.going_on, device=self.mask.device)[:, None]
+            self.mask = torch.cat([self.mask, real.to(self.mask.dtype)], dim=1)
+
+
+def _returned(model: Any, prompt: Any, growing: Growing, n_prompt: int) -> Any:
+    """The texts of prompts that are texts, without padding and tokens put in front; all ids of others."""
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts[0], str):
+        return growing.whole
+    continued = []
+    for row, text in enumerate(texts):
+        first = n_prompt - len(model.tokenizer.encode(text, add_special_tokens=False))
+        ids = growing.whole[row, first:]
+        if growing.mask is not None:
+            ids = ids[growing.mask[row, first:].bool()]
+        continued.append(model.to_string(ids))
+    return continued[0] if isinstance(prompt, str) else continued
 
 
 def _texts(model: HookedLoopedTransformer, pieces: Iterator[int]) -> Iterator[str]:
@@ -226,25 +201,3 @@ def _texts(model: HookedLoopedTransformer, pieces: Iterator[int]) -> Iterator[st
             held = []
     if held:
         yield model.to_string(held)
-
-
-def _check(
-    n_ctx: int,
-    n_prompt: int,
-    n_new: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-) -> None:
-    if n_new < 1:
-        raise InputError(f"max_new_tokens={n_new}: expected at least 1.")
-    if n_prompt + n_new > n_ctx:
-        raise InputError(
-            f"max_new_tokens={n_new}: {n_prompt} prompt tokens and {n_new} new ones exceed the context of {n_ctx}."
-        )
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature={temperature}: expected a finite number >= 0.")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k={top_k}: expected at least 1.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p={top_p}: expected 0 < top_p <= 1.")

@@ -85,7 +85,7 @@ class KVStore:
                 self.held[key] = (k, v)  # lent: nothing is copied until somebody stops
                 self._lent.add(key)
                 return k, v
-            self._write(key, k, v, rows)
+            self._write(key, i, k, v, rows)
         k, v = self.held[key]
         if self.capacity is None:
             return k, v
@@ -114,18 +114,31 @@ class KVStore:
             return 0
         return i if self.n_slots is None else i % self.n_slots
 
-    def _write(self, key: tuple[str, int, int], k: Tensor, v: Tensor, rows: Rows | None) -> None:
+    def _write(
+        self, key: tuple[str, int, int], i: int, k: Tensor, v: Tensor, rows: Rows | None
+    ) -> None:
         if key not in self.held or key in self._lent:
             self.held[key] = self._own(key, (k, v), rows)
             self._lent.discard(key)
+        elif rows is not None and self.n_past and key[0] == "body":
+            self._hand_on(key, i)
         for whole, new in zip(self.held[key], (k, v), strict=True):
             if rows is None:
                 whole[:, self.n_past : self.n_past + self.n_new] = new
             elif self.capacity is None:
-                whole.flatten(0, 1).index_copy_(0, rows.index, new[0])
+                whole.flatten(0, 1).index_copy_(0, rows.index, rows.own(new))
             else:
                 at = rows.index // rows.shape[1] * whole.shape[1] + self.n_past + rows.positions
-                whole.view(-1, *whole.shape[2:]).index_copy_(0, at, new[0])
+                whole.view(-1, *whole.shape[2:]).index_copy_(0, at, rows.own(new))
+
+    def _hand_on(self, key: tuple[str, int, int], i: int) -> None:
+        """New tokens that stopped before this slot is reached for the first time serve their last keys in it."""
+        stage, at, block = key
+        before = self.held.get((stage, at - 1, block)) if i == at else None
+        if before is not None:
+            new = slice(self.n_past, self.n_past + self.n_new)
+            for whole, old in zip(self.held[key], before, strict=True):
+                whole[:, new] = old[:, new]
 
     def _own(
         self, key: tuple[str, int, int], new: tuple[Tensor, Tensor], rows: Rows | None

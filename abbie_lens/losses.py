@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 _NO_TARGET = -100
+
+RETURN_TYPES = ("logits", "loss", "both", None)
 
 
 def next_token_nll(
@@ -33,3 +37,15 @@ def next_token_nll(
     if not per_token:
         return nll
     return nll.view(tokens.shape).masked_fill(targets == _NO_TARGET, float("nan"))[:, :-1]
+
+
+def returned(
+    return_type: str | None, logits: Tensor, tokens: Tensor, mask: Tensor | None, per_token: bool
+) -> Any:
+    """What `return_type` names, of logits [batch, pos, d_vocab]."""
+    if return_type is None:
+        return None
+    if return_type == "logits":
+        return logits
+    loss = next_token_nll(logits, tokens, mask, per_token)
+    return loss if return_type == "loss" else (logits, loss)

@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from abbie_lens.asked import AskedMixin
 from abbie_lens.components.embed import Embed, PosEmbed, Unembed
 from abbie_lens.components.initialise import initialise
 from abbie_lens.components.norm import make_norm
@@ -21,6 +22,7 @@ from abbie_lens.components.stack import Stack
 from abbie_lens.components.value_embed import ValueEmbedding
 from abbie_lens.config import LoopedConfig
 from abbie_lens.context import Context, KVCache, make_context
+from abbie_lens.decoding import DecodingMixin
 from abbie_lens.errors import InputError
 from abbie_lens.files.pretrained import PretrainedMixin
 from abbie_lens.generation import GenerationMixin
@@ -28,15 +30,13 @@ from abbie_lens.halting.policy import HaltingPolicy
 from abbie_lens.halting.run import halted
 from abbie_lens.hooks.access import AddressedRootModule
 from abbie_lens.hooks.points import Clock, Site
-from abbie_lens.info import ModelInfo
+from abbie_lens.identity import IdentityMixin
 from abbie_lens.lock import RunLock
 from abbie_lens.loops import Advance, Start
-from abbie_lens.losses import next_token_nll
+from abbie_lens.losses import RETURN_TYPES, returned
 from abbie_lens.overflow import warn_of_overflow
 from abbie_lens.state import State
 from abbie_lens.text import TextMixin
-
-RETURN_TYPES = ("logits", "loss", "both", None)
 
 
 class LoopParts(nn.Module):
@@ -54,7 +54,15 @@ class LoopParts(nn.Module):
             """A part by its name; which there are, only the family knows."""
 
 
-class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, AddressedRootModule):
+class HookedLoopedTransformer(
+    AskedMixin,
+    DecodingMixin,
+    GenerationMixin,
+    IdentityMixin,
+    TextMixin,
+    PretrainedMixin,
+    AddressedRootModule,
+):
     """A looped transformer in which every activation has an iteration axis."""
 
     packs: ClassVar[bool] = True
@@ -160,7 +168,7 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
                     seed=seed,
                     token_type_ids=token_type_ids,
                 )
-                return _returned(return_type, run.logits, tokens, mask, loss_per_token)
+                return returned(return_type, run.logits, tokens, mask, loss_per_token)
             state = self.begin(
                 input,
                 n_iters,
@@ -174,31 +182,9 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
             if return_type is None:
                 return None
             logits = self._readout(state)[0]
-        return _returned(return_type, logits, state.tokens, state.attention_mask, loss_per_token)
+        return returned(return_type, logits, state.tokens, state.attention_mask, loss_per_token)
 
     # -- the stages they are made of ---------------------------------------------------------------------
-
-    def checked(
-        self,
-        tokens: Any,
-        attention_mask: Tensor | None,
-        n_iters: int | None,
-        initial_state: Tensor | None = None,
-        seed: int | None = None,
-    ) -> tuple[Tensor, Tensor | None, int]:
-        """Token ids [batch, pos], their mask, and the depth, of what a run was asked for. Errors: InputError, DepthError."""
-        tokens, attention_mask = self.as_tokens(tokens, attention_mask)
-        n_iters = self.depth(n_iters)
-        if (initial_state is not None or seed is not None) and not self.cfg.loop.draws_state:
-            raise InputError(
-                f"initial_state, seed: {self.cfg.loop.family} draws no initial state; replace the whole State to restart from another."
-            )
-        expected = (*tokens.shape, self.cfg.d_model)
-        if initial_state is not None and initial_state.shape != expected:
-            raise InputError(
-                f"initial_state: shape {tuple(initial_state.shape)}; expected [batch, pos, d_model] = {expected}."
-            )
-        return tokens, attention_mask, n_iters
 
     def enter(
         self,
@@ -242,108 +228,20 @@ class HookedLoopedTransformer(GenerationMixin, TextMixin, PretrainedMixin, Addre
         z = self.loop.hook_readout(h if to.z is None else to.z)
         return state.replace(k=k, h=h, z=z, carry=to.carry)
 
-    def decode(
-        self, z: Tensor, attention_mask: Tensor | None = None, tokens: Tensor | None = None
-    ) -> Tensor:
-        """Tail, final norm and unembedding of any z [..., batch, pos, d_model], all leading axes in one pass.
-
-        Returns logits [..., batch, pos, d_vocab]; `attention_mask` [batch, pos]. `tokens` [batch, pos] are read by a
-        Tail with value embeddings alone. Errors: InputError where they are needed and missing.
-        """
-        with self.lock:
-            return self._readout(self._decoding(z, attention_mask, tokens))[0].view(
-                *z.shape[:-1], -1
-            )
-
-    def tail_output(
-        self, z: Tensor, attention_mask: Tensor | None = None, tokens: Tensor | None = None
-    ) -> Tensor:
-        """What the final norm reads of any z, [..., batch, pos, d_model]: `decode` without norm and unembedding.
-
-        Arguments and errors are those of `decode`.
-        """
-        with self.lock:
-            state = self._decoding(z, attention_mask, tokens)
-            return self.tail(state.z, state).view(z.shape)
-
-    def _decoding(self, z: Tensor, attention_mask: Tensor | None, tokens: Tensor | None) -> State:
-        """The State of which `z`, its leading axes as one batch, is read out."""
-        flat = z.reshape(-1, *z.shape[-2:])
-        if tokens is None:
-            if any(isinstance(part, ValueEmbedding) for part in self.tail.modules()):
-                raise InputError(
-                    "tokens: the Tail has value embeddings; decode needs [batch, pos]."
-                )
-            tokens = torch.zeros(z.shape[-3:-1], dtype=torch.long, device=z.device)
-        tokens = tokens.repeat(flat.shape[0] // tokens.shape[0], 1)
-        if attention_mask is not None:
-            attention_mask = attention_mask.repeat(flat.shape[0] // attention_mask.shape[0], 1)
-        context = make_context(self.cfg, tokens, attention_mask, None, self.dtype, 0)
-        return State(tokens, attention_mask, 0, 0, flat, flat, context)
-
     def run_cached(
-        self, tokens: Tensor, past: KVCache | None, n_iters: int | None = None
+        self,
+        tokens: Tensor,
+        past: KVCache | None,
+        n_iters: int | None = None,
+        attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, KVCache | None]:
-        """Logits of new tokens [batch, pos] after those in `past`, and the cache that now holds them too."""
+        """Logits of new tokens [batch, pos] after those in `past`, and the cache that now holds them too.
+
+        `attention_mask` [batch, past + pos] marks padding with 0.
+        """
         with self.lock:
-            state = self.begin(tokens, n_iters, past=past)
+            state = self.begin(tokens, n_iters, past=past, attention_mask=attention_mask)
             for _ in range(state.n_iters):
                 state = self._step(state)
             logits, state = self._readout(state)
         return logits, state.context.kv
-
-    # -- checks and identity -----------------------------------------------------------------------------
-
-    def depth(self, n_iters: int | None) -> int:
-        """The planned depth: `n_iters`, or the trained one if None. Errors: InputError, DepthError."""
-        n_iters = self.cfg.n_iters if n_iters is None else n_iters
-        if isinstance(n_iters, bool) or not isinstance(n_iters, int) or n_iters < 0:
-            raise InputError(f"n_iters={n_iters!r}: expected an integer >= 0.")
-        self.cfg.loop.check_depth(n_iters)
-        return n_iters
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.embed.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The parameters' dtype."""
-        return self.embed.weight.dtype
-
-    def info(self) -> ModelInfo:
-        """Who this model is: for results and exports."""
-        from abbie_lens.files.hashing import weight_hash
-
-        n_params = sum(p.numel() for p in self.parameters())
-        return ModelInfo(
-            self.cfg.model_name,
-            self.cfg.loop.label,
-            weight_hash(self),
-            n_params,
-            self.cfg.n_iters,
-            str(self.dtype).removeprefix("torch."),
-            self.cfg.loop.counts,
-        )
-
-    def randomized(self, seed: int = 0) -> Self:
-        """The random-initialisation control: same architecture and tokenizer, fresh weights."""
-        fresh = type(self)(
-            self.cfg.replace(
-                seed=seed, model_name=f"{self.cfg.model_name} (random initialisation)"
-            ),
-            self.tokenizer,
-        )
-        return fresh.to(device=self.device, dtype=self.dtype).eval()
-
-
-def _returned(
-    return_type: str | None, logits: Tensor, tokens: Tensor, mask: Tensor | None, per_token: bool
-) -> Any:
-    if return_type is None:
-        return None
-    if return_type == "logits":
-        return logits
-    loss = next_token_nll(logits, tokens, mask, per_token)
-    return loss if return_type == "loss" else (logits, loss)

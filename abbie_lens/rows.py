@@ -3,6 +3,10 @@
 A packed tensor is [1, n, ...] with one row for each such token, in the order of batch and position. Everything
 that works on tokens one by one runs on it as on any batch; attention alone needs to know whose keys a row may see,
 and takes the queries as [batch, width, ...], `width` the most that any row of the batch has.
+
+Kernels take another way through a product of few rows, and round otherwise. So that a token does not feel how many
+others are computed, the last one is repeated until there are `LEAST` rows, and widths are even: the same numbers come
+out of every copy, and one of them is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+LEAST = 16
+"""Rows from which on the kernels of matrix products that we know treat each row alike; a test tries it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,17 @@ class Rows:
         return self.index.shape[0]
 
     @cached_property
+    def packed(self) -> Tensor:
+        """[m] the token of each row of a packed tensor: `index`, its last one repeated where rows are few."""
+        # A single new token has no later ones, whose number it could feel.
+        return repeat_last(self.index) if self.shape[1] > 1 else self.index
+
+    @property
+    def lead(self) -> tuple[int, int]:
+        """(1, m), leading axes of a packed tensor."""
+        return 1, self.packed.shape[0]
+
+    @cached_property
     def computed(self) -> Tensor:
         """[batch, pos] whether a token is among them."""
         among = torch.zeros(self.shape, dtype=torch.bool, device=self.index.device)
@@ -51,51 +69,66 @@ class Rows:
 
     @cached_property
     def width(self) -> int:
-        """Most tokens that a row of the batch has."""
-        return int(self._counts.max()) if len(self) else 0
-
-    @cached_property
-    def even(self) -> bool:
-        """Whether all rows of the batch have as many."""
-        return len(self) == self.width * self.shape[0]
+        """Most tokens that a row of the batch has, made even where there are several positions."""
+        most = int(self._counts.max()) if len(self) else 0
+        return most + most % 2 if self.shape[1] > 1 else most
 
     @cached_property
     def _place(self) -> Tensor:
-        """[n] where each stands in [batch * width]."""
+        """[m] where each stands in [batch * width]."""
         batch_of = self.index // self.shape[1]
         first = self._counts.cumsum(0) - self._counts
         rank = torch.arange(len(self), device=self.index.device) - first[batch_of]
-        return batch_of * self.width + rank
+        return self.like(batch_of * self.width + rank)
+
+    @cached_property
+    def _from(self) -> Tensor:
+        """[batch * width] which row stands there; any where a row of the batch has fewer."""
+        # Rows are gathered, not scattered: that copies whole rows at a time.
+        nothing = self.index.new_zeros(self.shape[0] * self.width)
+        number = torch.arange(len(self), device=self.index.device)
+        return nothing.index_copy_(0, self._place[: len(self)], number)
 
     def take(self, x: Tensor) -> Tensor:
-        """[batch, pos, ...] -> [1, n, ...]."""
-        return x.flatten(0, 1).index_select(0, self.index)[None]
+        """[batch, pos, ...] -> [1, m, ...]."""
+        return x.flatten(0, 1).index_select(0, self.packed)[None]
 
     def put(self, packed: Tensor, into: Tensor) -> Tensor:
-        """`into` [batch, pos, ...] with these tokens' values from `packed` [1, n, ...]."""
-        return into.flatten(0, 1).index_copy(0, self.index, packed[0]).view_as(into)
+        """`into` [batch, pos, ...] with these tokens' values from `packed` [1, m, ...]."""
+        return into.flatten(0, 1).index_copy(0, self.index, self.own(packed)).view_as(into)
 
     def spread(self, packed: Tensor) -> Tensor:
-        """[1, n, ...] -> [batch, pos, ...]; NaN (False, 0) at all other tokens."""
+        """[1, m, ...] -> [batch, pos, ...]; NaN (False, 0) at all other tokens."""
         nothing = float("nan") if packed.is_floating_point() else 0
         return self.put(packed, packed.new_full((*self.shape, *packed.shape[2:]), nothing))
 
     def side_by_side(self, packed: Tensor) -> Tensor:
-        """[1, n, ...] -> [batch, width, ...]; zeros where a row of the batch has fewer."""
-        rest = packed.shape[2:]
-        if self.even:
-            return packed.view(self.shape[0], self.width, *rest)
-        wide = packed.new_zeros((self.shape[0] * self.width, *rest))
-        return wide.index_copy(0, self._place, packed[0]).view(self.shape[0], self.width, *rest)
+        """[1, m, ...] -> [batch, width, ...]; anything where a row of the batch has fewer."""
+        wide = packed[0].index_select(0, self._from)
+        return wide.view(self.shape[0], self.width, *packed.shape[2:])
 
     def in_line(self, wide: Tensor) -> Tensor:
-        """[batch, width, ...] -> [1, n, ...]."""
-        flat = wide.flatten(0, 1)
-        return (flat if self.even else flat.index_select(0, self._place))[None]
+        """[batch, width, ...] -> [1, m, ...]."""
+        return wide.flatten(0, 1).index_select(0, self._place)[None]
 
-    def among(self, kept: Tensor) -> Rows:
-        """Those of them that are `kept` [n]."""
-        return Rows(self.shape, self.index[kept])
+    def among(self, kept: Tensor) -> tuple[Rows, Tensor]:
+        """Those of them that are `kept` [n], and which they are, [number kept]."""
+        which = kept.nonzero()[:, 0]
+        return Rows(self.shape, self.index[which]), which
+
+    def own(self, packed: Tensor) -> Tensor:
+        """[1, m, ...] -> [n, ...]: each token once."""
+        return packed[0, : len(self)]
+
+    def like(self, each: Tensor) -> Tensor:
+        """[n] of the tokens -> [m] of their rows, repeated as `packed` is."""
+        return repeat_last(each) if self.lead[1] > len(self) else each
+
+
+def repeat_last(index: Tensor) -> Tensor:
+    """[n] -> [m], its last entry repeated until there are `LEAST`; none of none."""
+    missing = LEAST - index.shape[0]
+    return torch.cat([index, index[-1:].expand(missing)]) if 0 < missing < LEAST else index
 
 
 def take_tree(tree: Any, lead: tuple[int, int], index: Tensor) -> Any:
@@ -122,4 +155,6 @@ def where_tree(kept: Tensor, new: Any, old: Any) -> Any:
         return new.where(kept.view(*kept.shape, *[1] * (new.ndim - 2)), old)
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         return {key: where_tree(kept, value, old.get(key)) for key, value in new.items()}
-    return new
+    if isinstance(new, tuple) and isinstance(old, tuple) and len(new) == len(old):
+        return tuple(where_tree(kept, *pair) for pair in zip(new, old, strict=True))
+    return new  # what grows by an iteration is history, and goes on

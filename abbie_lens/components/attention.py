@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,19 +89,30 @@ class Attention(nn.Module):
         if self.hook_attn_scores.active or self.hook_pattern.active:
             z = self._explicit(q, k, v, context.mask, rows)
         else:
-            z = F.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=context.mask if context.bias is None else context.bias,
-                is_causal=context.mask is None and q.shape[-2] > 1,
-                enable_gqa=self.n_kv != self.n_heads,
-            )
+            z = self._fused(q, k, v, context)
         z = z.transpose(1, 2)
         z = self.hook_z(z if rows is None else rows.in_line(z)).flatten(2)
         if self.gate_proj is not None:
             z = z * self.hook_z_gate(self.gate_proj(x).sigmoid())
         return self.o_proj(z)
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        mask = context.mask if context.bias is None else context.bias
+        shared: dict[str, Any] = {"enable_gqa": self.n_kv != self.n_heads}
+        if not context.pieces or mask is None:
+            causal = context.mask is None and q.shape[-2] > 1
+            return F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=causal, **shared
+            )
+        done, parts = 0, []
+        for upto, keys in context.pieces:
+            seen = k[:, :, :keys], v[:, :, :keys]
+            part = mask[:, :, done:upto, :keys]
+            parts.append(
+                F.scaled_dot_product_attention(q[:, :, done:upto], *seen, attn_mask=part, **shared)
+            )
+            done = upto
+        return torch.cat(parts, dim=2)
 
     def _explicit(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rows: Rows | None = None

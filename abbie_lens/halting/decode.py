@@ -1,7 +1,8 @@
-"""Token after token with keys and values in place: every new token stops at its own depth.
+"""Token after token with keys and values in place: every new token of a batch stops at its own depth.
 
-The prompt is one pass, each further token another (`halting.one_pass.Pass`). Memory for all of them is taken once, and so are the
-rotations of all positions; a single query sees every key there is and needs no mask. Without a policy all tokens take all iterations.
+The prompts are one pass, each further token of all of them another (`halting.one_pass.Pass`). Memory for all of them is taken
+once; where nothing is padded so are the rotations of all positions, and a single query sees every key there is and needs no
+mask. Rows of the batch whose text has ended are not computed. Without a policy all tokens take all iterations.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from abbie_lens.components.positions import rotary_table
-from abbie_lens.context import Context
+from abbie_lens.context import Context, allowed, position_ids
 from abbie_lens.halting.one_pass import Pass
 from abbie_lens.halting.policy import HaltingPolicy
 from abbie_lens.kv_store import KVRule, KVStore
@@ -34,23 +35,23 @@ class Decoder:
         self.positions = torch.arange(capacity, device=model.device)[None]
         self.rotary = rotary_table(model.cfg, self.positions, model.dtype)
         self.exits: list[Tensor] = []
-        """[1, new] iterations of the tokens of each pass."""
+        """[batch, new] iterations of the tokens of each pass; -1 where none were run."""
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Logits [d_vocab] after new tokens [1, new]; more than one in the first pass alone."""
-        model, past = self.model, self.store.n_past
-        new = slice(past, past + tokens.shape[1])
-        rotary = self.rotary
-        if rotary is not None:
-            rotary = (rotary[0][:, new], rotary[1][:, new])
-        context = Context(self.positions[:, new], None, rotary, tokens=tokens)
+    def __call__(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [batch, d_vocab] after new tokens [batch, new]; more than one in the first pass alone.
+
+        `mask` [batch, past + new] is 0 at padding, on the left, and after a text's end; None: nowhere. NaN where ended.
+        """
+        model = self.model
+        new = None if mask is None else mask[:, self.store.n_past :]
         with torch.no_grad(), model.lock:
             model.check_asked(self.n_iters)
+            context = self._context(tokens, mask)
             one = Pass(
-                model, self.policy, self.rule, self.store, tokens, None, self.n_iters, context
+                model, self.policy, self.rule, self.store, tokens, new, self.n_iters, context
             )
             one.run({})
-            logits = one.read_exits(last=True)[0, -1]
+            logits = one.read_exits(last=True)[:, -1]
         self.store.finish(
             {
                 b: model.rows(f"body.{b}.hook_resid_pre", one.k)
@@ -59,3 +60,15 @@ class Decoder:
         )
         self.exits.append(one.exits)
         return logits
+
+    def _context(self, tokens: Tensor, mask: Tensor | None) -> Context:
+        past, (_, n) = self.store.n_past, tokens.shape
+        if mask is not None:
+            positions = position_ids(mask, past, n, tokens.device)
+            rotary = rotary_table(self.model.cfg, positions, self.model.dtype)
+            return Context(positions, allowed(mask, past, n, tokens.device), rotary, tokens=tokens)
+        new = slice(past, past + n)
+        rotary = self.rotary
+        if rotary is not None:
+            rotary = (rotary[0][:, new], rotary[1][:, new])
+        return Context(self.positions[:, new], None, rotary, tokens=tokens)

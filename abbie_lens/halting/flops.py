@@ -1,8 +1,7 @@
 """Forward FLOPs of a run whose tokens halted, by formula from what it computed.
 
 A stage costs its maps for every row, and attention's two products for every pair of a query that was laid side by side
-(the most that any row of the batch has) and a key. Counted as in `abbie_lens.flops`; what a learned gate costs when a rule
-asks it is left out.
+(the most that any row of the batch has, in stretches) and a key that its stretch needs. Counted as in `abbie_lens.flops`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from abbie_lens.flops import count_flops
-from abbie_lens.halting.one_pass import Computed
+from abbie_lens.halting.packing import Computed
 from abbie_lens.halting.run import HaltedRun
 from abbie_lens.model import HookedLoopedTransformer
 
@@ -23,7 +22,7 @@ class HaltedFlops:
     iterations: tuple[float, ...]
     """[k] each iteration that ran."""
     looks: float
-    """Read-outs for the policy, the rule's own cost; with kv="full" those at exits."""
+    """Read-outs for the policy, and its gate where it asks one: the rule's own cost; with kv="full" those at exits."""
     readout: float
     """The final read-out."""
 
@@ -41,7 +40,7 @@ def halted_flops(model: HookedLoopedTransformer, run: HaltedRun) -> HaltedFlops:
 
     def cost(per_token: float, blocks: int, computed: Computed) -> float:
         attention = blocks * pair * n_keys
-        return (per_token - attention) * computed.rows + attention * computed.queries
+        return (per_token - attention) * computed.rows + blocks * pair * computed.pairs
 
     sites = [f"body.{b}.hook_resid_pre" for b in range(cfg.n_body_blocks)]
     ran = [sum(model.rows(site, k) for site in sites) for k in range(run.n_iters + 1)]
@@ -52,6 +51,6 @@ def halted_flops(model: HookedLoopedTransformer, run: HaltedRun) -> HaltedFlops:
             cost(counted.iterations[k], ran[k + 1] - ran[k], computed)
             for k, computed in enumerate(run.iterations)
         ),
-        sum(map(read, run.looks)),
+        sum(map(read, run.looks)) + sum(counted.gates[k] * rows for k, rows in run.asked),
         read(run.readout),
     )

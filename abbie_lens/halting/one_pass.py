@@ -10,23 +10,14 @@ from torch import Tensor
 
 from abbie_lens.context import Context
 from abbie_lens.errors import DivergedError, InputError
+from abbie_lens.halting.packing import Computed, computed, packed
 from abbie_lens.halting.policy import Decision, HaltingPolicy, Observation
 from abbie_lens.kv_store import KVRule, KVStore
-from abbie_lens.rows import Rows, take_tree
+from abbie_lens.rows import LEAST, Rows, take_tree
 from abbie_lens.state import State
 
 if TYPE_CHECKING:
     from abbie_lens.model import HookedLoopedTransformer
-
-
-@dataclass(frozen=True)
-class Computed:
-    """How much one stage computed at once."""
-
-    rows: int
-    """Tokens."""
-    queries: int
-    """Tokens that asked in attention: batch times the most that any row of it had."""
 
 
 @dataclass(eq=False)
@@ -45,14 +36,14 @@ class Pass:
     """Of all tokens."""
     iterations: list[Computed] = field(default_factory=list)
     looks: list[Computed] = field(default_factory=list)
+    asked: list[tuple[int, int]] = field(default_factory=list)
     k: int = 0
 
     def run(self, start: dict[str, Any]) -> None:
         """Leaves `exits`, `h` and `z` of all tokens."""
         batch, pos = self.tokens.shape
         self.store.n_new = pos
-        padded = self.mask is not None and not bool(self.mask.all())
-        self.real = Rows.of(self.mask.bool()) if padded and self.mask is not None else None
+        self.real = self._packed_from_the_start()
         self.exits = torch.full((batch, pos), -1, device=self.tokens.device)
         sites = self.model.loop.hook_state, self.model.loop.hook_readout
         try:
@@ -65,6 +56,15 @@ class Pass:
             self.model.clock.rows = None
             sites[0].last = sites[1].last = None
 
+    def _packed_from_the_start(self) -> Rows | None:
+        if self.mask is not None and not bool(self.mask.all()):
+            return Rows.of(self.mask.bool())
+        # So few that kernels would round otherwise once some have left and others are repeated.
+        few = self.tokens.numel() < LEAST and self.tokens.shape[1] > 1
+        if self.policy is None or not few:
+            return None
+        return Rows.of(torch.ones_like(self.tokens, dtype=torch.bool))
+
     def _begin(self, start: dict[str, Any]) -> State:
         tokens, context = self.tokens, self._context(self.real)
         if self.real is not None:
@@ -72,6 +72,7 @@ class Pass:
             if start.get("initial_state") is not None:
                 start = {**start, "initial_state": self.real.take(start["initial_state"])}
         self.model.clock.rows = self.real
+        self.begun = computed(context, self.tokens)
         return self.model.enter(tokens, None, self.n_iters, context, **start)
 
     def _iterate(self, state: State) -> None:
@@ -93,7 +94,7 @@ class Pass:
                 state, rows, decision, going_on = self._without_halted(state, rows, decision)
                 if state is None:
                     return
-            self.iterations.append(self.computed(rows))
+            self.iterations.append(computed(state.context, self.tokens))
             self.model.clock.rows = rows
             state = self.model._step(state, going_on)
             self.k = state.k
@@ -107,7 +108,8 @@ class Pass:
                 self._leave(state, rows, new)
             if bool(stop.all()) and not (self.store.capacity and self.rule.name == "recompute"):
                 return None, rows, decision, None
-            going_on = None if self.rule.name == "full" else ~stop.view(state.h.shape[:2])
+            going_on = ~stop if rows is None else rows.like(~stop)
+            going_on = None if self.rule.name == "full" else going_on.view(state.h.shape[:2])
             return state, rows, decision, going_on
         if not bool(stop.any()):
             return state, rows, decision, None
@@ -121,37 +123,37 @@ class Pass:
                 "for others; set min_iters=1, or kv='full'."
             )
         self._leave(state, rows, stop)
-        index = (~stop).nonzero()[:, 0]
-        if not len(index):
+        if bool(stop.all()):
             return None, rows, decision, None
         lead = (state.h.shape[0], state.h.shape[1])
-        rows = Rows(
-            (self.tokens.shape[0], self.tokens.shape[1]),
-            index if rows is None else rows.index[index],
-        )
+        batch, pos = self.tokens.shape
+        if rows is None:
+            rows = Rows.of(~stop.view(batch, pos))
+            kept = rows.index
+        else:
+            rows, kept = rows.among(~stop)
+        index = rows.like(kept)
         take = lambda tree: take_tree(tree, lead, index)  # noqa: E731
         state = state.replace(
             tokens=take(state.tokens), h=take(state.h), z=take(state.z), carry=take(state.carry),
             context=self._context(rows),
         )  # fmt: skip
-        return state, rows, decision.take(index), None
+        return state, rows, decision.take(kept), None
 
     def _leave(self, state: State, rows: Rows | None, which: Tensor | None) -> None:
         """Write down where these tokens [n] (None: all of `rows`) have come."""
-        at = slice(None) if which is None else which.nonzero()[:, 0]
-        if rows is None:
-            index = torch.arange(self.exits.numel(), device=self.exits.device)[at]
-        else:
-            index = rows.index[at]
+        n = self.exits.numel() if rows is None else len(rows)
+        at = torch.arange(n, device=self.exits.device) if which is None else which.nonzero()[:, 0]
+        index = at if rows is None else rows.index[at]
         if which is None:  # those that stopped before keep their exit
             still = self.exits.view(-1)[index] < 0
-            at, index = still.nonzero()[:, 0], index[still]
+            at, index = at[still], index[still]
         self.exits.view(-1)[index] = state.k
         for whole, x in ((self.h, state.h), (self.z, state.z)):
             whole.flatten(0, 1).index_copy_(0, index, x.flatten(0, 1)[at])
         if self.rule.name == "full" and len(index):
             logits = self._read(state, rows).flatten(0, 1)
-            self.looks.append(self.computed(rows))
+            self.looks.append(computed(state.context, self.tokens))
             if not hasattr(self, "logits"):
                 self.logits = logits.new_full((self.exits.numel(), logits.shape[-1]), float("nan"))
             self.logits.index_copy_(0, index, logits[at])
@@ -159,20 +161,22 @@ class Pass:
     def _observe(self, state: State, rows: Rows | None) -> Observation:
         policy, model = self.policy, self.model
         assert policy is not None
-        z = state.z.flatten(0, 1)
+        each = lambda x: x.flatten(0, 1) if rows is None else rows.own(x)  # noqa: E731
+        z = each(state.z)
         needs = policy.needs if policy.looks_at(state.k) else frozenset()
         logits = cdf = None
         if "logits" in needs:
-            logits = self._read(state, rows).flatten(0, 1)
-            self.looks.append(self.computed(rows))
+            logits = each(self._read(state, rows))
+            self.looks.append(computed(state.context, self.tokens))
         if "exit_cdf" in needs:
             cdf = model.cfg.loop.exit_cdf(model, state)
+            self.asked.append((state.k, state.h[..., 0].numel()))
         return Observation(
             state.k,
             z,
             model.ln_final.plain(z) if "normed" in needs else None,
             logits,
-            None if cdf is None else cdf.flatten(),
+            None if cdf is None else each(cdf),
         )
 
     def read_exits(self, last: bool = False) -> Tensor:
@@ -180,23 +184,24 @@ class Pass:
         if self.rule.name == "full":
             self.read_out = Computed(0, 0)
             return self.logits.view(*self.exits.shape, -1)
-        self.read_out = self.computed(self.real)
-        z = self.z if self.real is None else self.real.take(self.z)
-        tokens = self.tokens if self.real is None else self.real.take(self.tokens)
-        context = self._context(self.real)
+        real = self.real
+        z, tokens = (x if real is None else real.take(x) for x in (self.z, self.tokens))
+        context = self._context(real)
+        self.read_out = computed(context, self.tokens)
         state = State(tokens, None, self.n_iters, self.k, z, z, context)
         try:
-            logits = self._read(state, self.real, last)
+            logits = self._read(state, real, last)
         finally:
             self.model.clock.rows = None
-        return logits if self.real is None or last else self.real.spread(logits)
+        return logits if real is None or last else real.spread(logits)
 
     def _read(self, state: State, rows: Rows | None, last: bool = False) -> Tensor:
         model = self.model
         model.clock.rows = rows
         out = model.tail(state.z, state)
         if last:
-            out, model.clock.rows = out[:, -1:], None
+            out = (out if rows is None else rows.spread(out))[:, -1:]
+            model.clock.rows = None
         return model.unembed(model.ln_final(out))
 
     def _context(self, rows: Rows | None) -> Context:
@@ -209,40 +214,9 @@ class Pass:
     def _of(self, x: Tensor, rows: Rows | None) -> Tensor:
         return x.flatten() if rows is None else x.flatten()[rows.index]
 
-    def computed(self, rows: Rows | None) -> Computed:
-        """What a stage computes on these rows; all tokens if None."""
-        if rows is None:
-            return Computed(self.tokens.numel(), self.tokens.numel())
-        return Computed(len(rows), rows.width * rows.shape[0])
-
     def _require_finite(self, state: State) -> None:
         # One sum: a NaN or an infinity anywhere makes it one.
         if not bool(torch.isfinite(state.z.sum(dtype=torch.float32))):
             raise DivergedError(
                 f"halting: the state after {state.k} iterations is not finite; try fewer iterations or a wider dtype."
             )
-
-
-def packed(context: Context, rows: Rows, dtype: torch.dtype) -> Context:
-    """The context of some rows of what `context` is of."""
-    batch, pos = rows.shape
-    take = lambda x: rows.take(x.expand(batch, *x.shape[1:]))  # noqa: E731
-    mask = context.mask
-    if mask is None:
-        mask = torch.ones(1, 1, pos, pos, dtype=torch.bool, device=rows.index.device).tril()
-    asking = rows.side_by_side(rows.positions[None])
-    if mask.shape[0] == 1:
-        mask = mask[0, 0][asking]
-    else:
-        mask = mask[:, 0].gather(1, asking[..., None].expand(-1, -1, mask.shape[-1]))
-    rotary = None if context.rotary is None else (take(context.rotary[0]), take(context.rotary[1]))
-    tokens = None if context.tokens is None else take(context.tokens)
-    mask = mask[:, None]
-    return context.replace(
-        positions=take(context.positions),
-        mask=mask,
-        bias=torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf")),
-        rotary=rotary,
-        tokens=tokens,
-        rows=rows,
-    )

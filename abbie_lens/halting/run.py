@@ -20,7 +20,8 @@ from torch import Tensor
 
 from abbie_lens.context import make_context
 from abbie_lens.errors import InputError
-from abbie_lens.halting.one_pass import Computed, Pass
+from abbie_lens.halting.one_pass import Pass
+from abbie_lens.halting.packing import Computed
 from abbie_lens.halting.policy import HaltingPolicy
 from abbie_lens.kv_store import KVRule, KVStore, kv_rule
 
@@ -50,6 +51,8 @@ class HaltedRun:
     """What each iteration of the Body computed, as many as ran."""
     looks: tuple[Computed, ...]
     """What each read-out while the run went on computed: for the policy, and with kv="full" at exits."""
+    asked: tuple[tuple[int, int], ...]
+    """(k, tokens) of each time the policy asked the loop's gate."""
     readout: Computed
     """What the final read-out computed; nothing with kv="full"."""
     kv_bytes: tuple[int, ...]
@@ -100,9 +103,10 @@ def halted(
         z=one.z,
         n_iters=depth,
         rule=rule,
-        real=one.computed(one.real),
+        real=one.begun,
         iterations=tuple(one.iterations),
         looks=tuple(one.looks),
+        asked=tuple(one.asked),
         readout=one.read_out,
         kv_bytes=kept_bytes(model, rule, one.exits, depth),
         n_keys=tokens.shape[1],

@@ -50,6 +50,12 @@ class Site(HookPoint):
         assert isinstance(point, Site)
         return point
 
+    def add_hook(self, hook: Any, dir: Any = "fwd", *given: Any, **named: Any) -> LensHandle:
+        """TransformerLens' own; the hook sees all tokens where streams are packed, as those of `hooks` do."""
+        if dir == "fwd" and not isinstance(hook, WholeHook):
+            hook = WholeHook(hook)
+        return super().add_hook(hook, dir, *given, **named)
+
     @property
     def iteration(self) -> int | None:
         """Iteration in which the site is firing; None outside the loop."""
@@ -68,27 +74,35 @@ class Site(HookPoint):
         )
 
 
-class OwnedHook:
-    """A user's hook function that runs in the thread that added it and nowhere else.
-
-    It sees all tokens: where streams are packed, those that are not computed are NaN.
-    """
+class WholeHook:
+    """A user's hook function that sees all tokens: where streams are packed, those that are not computed are NaN."""
 
     def __init__(self, fn: Any) -> None:
         self.fn = fn
-        self.owner = threading.get_ident()
+
+    def __repr__(self) -> str:
+        return repr(self.fn)
 
     def __call__(self, tensor: Tensor, hook: HookPoint) -> Any:
-        if self.owner != threading.get_ident():
-            return None
         clock = hook.clock if isinstance(hook, Site) and hook.packs else None
         rows = None if clock is None else clock.rows
-        if rows is None or tensor.shape[:2] != (1, len(rows)):
+        if rows is None or tensor.shape[:2] != rows.lead:
             return self.fn(tensor, hook=hook)
         last = hook.last if isinstance(hook, Site) else None
         seen = rows.spread(tensor) if last is None else rows.put(tensor, last)
         result = self.fn(seen, hook=hook)
         return None if result is None else rows.take(result)
+
+
+class OwnedHook(WholeHook):
+    """The same, in the thread that added it and nowhere else."""
+
+    def __init__(self, fn: Any) -> None:
+        super().__init__(fn)
+        self.owner = threading.get_ident()
+
+    def __call__(self, tensor: Tensor, hook: HookPoint) -> Any:
+        return super().__call__(tensor, hook) if self.owner == threading.get_ident() else None
 
 
 def _is_mine(handle: LensHandle) -> bool:

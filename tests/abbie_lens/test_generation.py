@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from abbie_lens import errors
-from abbie_lens.generation import choose
+from abbie_lens.sampling import choose
 
 
 @torch.no_grad()

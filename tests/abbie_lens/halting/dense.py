@@ -6,6 +6,15 @@ import torch
 
 from abbie_lens.halting import HaltingPolicy
 
+BATCH, POS = 3, 12
+
+
+def dealt(real, r, seed=0):
+    """Exit steps [batch, pos], 1 ... r; -1 for padding. One row of the batch stops early."""
+    exits = torch.randint(1, r + 1, real.shape, generator=torch.Generator().manual_seed(seed))
+    exits[-1] = exits[-1].clamp_max(2)
+    return exits.masked_fill(~real, -1)
+
 
 @dataclass(frozen=True)
 class Dealt(HaltingPolicy):
@@ -65,6 +74,25 @@ class Served:
         return same[-1] if same else max(e - 1, 0)
 
 
+def frozen(going_on, new, old):
+    """A carry in which HRM's low stack, AdaPonder's mask and its old keys stay as they are for tokens that stopped."""
+    carry = dict(new)
+    for name in ("low", "active"):
+        if name in new:
+            carry[name] = new[name].where(
+                going_on if name == "low" else going_on[..., 0], old[name]
+            )
+    if "served" in new:
+        carry["served"] = {
+            block: tuple(
+                x.where(going_on[..., None], old["served"][block][side])
+                for side, x in enumerate(pair)
+            )
+            for block, pair in new["served"].items()
+        }
+    return carry
+
+
 @torch.no_grad()
 def dense(model, tokens, n_iters, exits, rule="reuse", n=1, mask=None):
     """Logits [batch, pos, d_vocab] when tokens exit after `exits` iterations; -1 for padding."""
@@ -84,12 +112,7 @@ def dense(model, tokens, n_iters, exits, rule="reuse", n=1, mask=None):
         after = model.step(state)
         z = after.z.where(going_on, z)
         if rule == "recompute":
-            low = (
-                {}
-                if "low" not in after.carry
-                else {"low": after.carry["low"].where(going_on, state.carry["low"])}
-            )
-            carry = {**after.carry, **low}
+            carry = frozen(going_on, after.carry, state.carry)
             after = after.replace(h=after.h.where(going_on, state.h), z=z, carry=carry)
         state = after
     return logits if rule == "full" else model.decode(z, mask, tokens)

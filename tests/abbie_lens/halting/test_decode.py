@@ -73,7 +73,7 @@ def test_later_tokens_find_the_keys_that_the_rule_keeps(name, kv, tokens):
     decoder = Decoder(model, R, N, None, kv_rule(kv))
     for p in range(N):
         decoder.policy = Dealt(depths=exits[p : p + 1])
-        logits = decoder(tokens[:, p : p + 1])
+        logits = decoder(tokens[:, p : p + 1])[0]
         torch.testing.assert_close(logits, expected[p], rtol=0, atol=1e-5)
     assert torch.equal(torch.cat(decoder.exits, 1)[0], exits)
 
@@ -86,8 +86,8 @@ def test_cached_is_uncached(name, kv, tokens):
     rule = halting.policy("direction_distance", threshold=0.4)
     whole = halted(model, tokens, R, rule, kv)
     decoder = Decoder(model, R, N, rule, kv_rule(kv))
-    logits = [decoder(tokens[:, :N_PROMPT])]
-    logits += [decoder(tokens[:, p : p + 1]) for p in range(N_PROMPT, N)]
+    logits = [decoder(tokens[:, :N_PROMPT])[0]]
+    logits += [decoder(tokens[:, p : p + 1])[0] for p in range(N_PROMPT, N)]
     assert torch.equal(torch.cat(decoder.exits, 1), whole.exits)
     torch.testing.assert_close(
         torch.stack(logits), whole.logits[0, N_PROMPT - 1 :], rtol=0, atol=1e-5
@@ -99,8 +99,8 @@ def test_without_a_policy_decoding_is_the_plain_run(name, tokens):
     model = make(name)
     r = min(3, model.cfg.loop.max_depth or 3)
     decoder = Decoder(model, r, N, None, kv_rule("reuse"))
-    logits = [decoder(tokens[:, :N_PROMPT])]
-    logits += [decoder(tokens[:, p : p + 1]) for p in range(N_PROMPT, N)]
+    logits = [decoder(tokens[:, :N_PROMPT])[0]]
+    logits += [decoder(tokens[:, p : p + 1])[0] for p in range(N_PROMPT, N)]
     expected = model(tokens, r)[0, N_PROMPT - 1 :]
     torch.testing.assert_close(torch.stack(logits), expected, rtol=0, atol=1e-5)
 
@@ -143,3 +143,15 @@ def test_generate_refuses_what_it_cannot_do(tokens):
         model.generate(tokens, 2, halting="kl", kv="last", return_cache=True)
     with pytest.raises(InputError, match="mor mixes tokens"):
         make("mor").generate(tokens, 2, halting="kl")
+
+
+@pytest.mark.parametrize(
+    ("kv", "slots"), [("reuse", 2), ("recompute", 4), ("last", 1), ("cyclic(3)", 2)]
+)
+def test_memory_is_whole_slots_of_the_deepest_token(kv, slots, tokens):
+    """Keys and values of all positions there will be, one slot for each iteration that any token has filled."""
+    model = make("abbie-d")
+    decoder = Decoder(model, R, N, halting.policy("fixed_k", threshold=2), kv_rule(kv))
+    decoder(tokens[:, :N_PROMPT])
+    one = 2 * N * 32 * 4  # keys and values, four bytes
+    assert decoder.store.nbytes == (1 + 2 * slots + 1) * one  # Head, two blocks of the Body, Tail
