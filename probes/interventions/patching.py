@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from abbie_lens.errors import InputError
 from probes.interventions.attribution import attributed
@@ -145,6 +144,9 @@ def _span(clean: np.ndarray, corrupt: np.ndarray, dtype: torch.dtype) -> np.ndar
 
 def _agreement(exact: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Pearson's and Spearman's correlation over the cells that both define."""
+    # SciPy's statistics take a second to import.
+    from scipy.stats import rankdata
+
     if not (exact.size and other.size):
         return float("nan"), float("nan")
     both = np.isfinite(exact) & np.isfinite(other)
