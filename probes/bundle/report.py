@@ -58,8 +58,8 @@ def in_script(value: Any) -> str:
 
 
 def _views(result: Result) -> tuple[dict[str, Any], ...]:
-    """Views of the result that a report shows: those its class names, else its own default."""
-    return getattr(type(result), "report_views", ({},))
+    """Views of the result that a report shows: those it names, else its own default."""
+    return getattr(result, "report_views", ({},))
 
 
 def _said(result: Result) -> str:
