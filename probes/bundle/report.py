@@ -106,6 +106,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             ),
         )
     for prompt in manifest["tokens"]:
+        if not prompt:
+            continue  # a result over a corpus
         if len(prompt) == 1:
             yield "Prompt", f"<q>{escape(_readable(prompt[0], 600))}</q>"
         else:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from abbie_lens.config import LoopedConfig
 from abbie_lens.flops import count_flops
 from abbie_lens.halting import ExitProbe, HaltingPolicy
 from abbie_lens.model import HookedLoopedTransformer
@@ -28,7 +29,7 @@ def flops_by_exit(
     Left out is what is no matrix product (distances, norms).
     """
     depths = n_iters + 1
-    if not isinstance(model, HookedLoopedTransformer):
+    if not isinstance(model.cfg, LoopedConfig):  # blocks of another library
         return np.full(depths, np.nan), np.full((len(policies), depths), np.nan)
     counted = count_flops(model, n_iters, n_ctx)
     fixed = np.array([counted.at(k) for k in range(depths)])

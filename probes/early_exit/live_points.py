@@ -65,7 +65,7 @@ def measure(
                 run = halted(model, tokens, n_iters, rule, kv, attention_mask=mask)
             except (InputError, TypeError):
                 continue
-            found.nll[i, j] = _mean_nll(run.logits, inputs)
+            found.nll[i, j] = mean_nll(run.logits, inputs)
             del run
             found.milliseconds[i, j] = per * median_milliseconds(
                 lambda rule=rule: model(
@@ -82,14 +82,15 @@ def measure(
         run = lambda k=k: model(tokens, n_iters=k, attention_mask=mask)  # noqa: E731
         try:
             with torch.no_grad():
-                found.fixed_nll[k] = _mean_nll(run(), inputs)
+                found.fixed_nll[k] = mean_nll(run(), inputs)
             found.fixed_milliseconds[k] = per * median_milliseconds(run, model.device)
         except DepthError:
             continue
     return found
 
 
-def _mean_nll(logits: torch.Tensor, inputs: Inputs) -> float:
+def mean_nll(logits: torch.Tensor, inputs: Inputs) -> float:
+    """Mean NLL over tokens with a next one, nats; NaN without any. logits: [batch, pos, d_vocab] of `inputs`."""
     targets = decoding.next_tokens(inputs.tokens, inputs.mask)
     nll = decoding.nll(logits.float().log_softmax(-1), targets).cpu().double().numpy()
     return exits.mean_or_nan(nll[inputs.valid & np.isfinite(nll)])

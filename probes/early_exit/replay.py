@@ -128,9 +128,13 @@ class Halting(Result):
         )
 
     def sweep(
-        self, rule: str, thresholds: Sequence[float] | None = None, *, also: Sequence[float] = ()
-    ) -> HaltingSweep:
-        """`rule` over `thresholds`; by default up to 41 quantiles of its values, and `also`."""
+        self, rule: str, thresholds: Sequence[float] | None = None, *, also: Sequence[float] = (),
+        flops: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> HaltingSweep:  # fmt: skip
+        """`rule` over `thresholds`; by default up to 41 quantiles of its values, and `also`.
+
+        flops: [k] of a token at one depth, and of one that exits by the rule (`early_exit.costs.flops_by_exit`).
+        """
         about, values = self.rule(rule)
         if thresholds is None:
             taken = _levels(values[about["min_iters"] :, self.valid], about["threshold"])
@@ -143,6 +147,11 @@ class Halting(Result):
         column = lambda name: np.array([getattr(o, name) for o in outcomes])  # noqa: E731
         agrees, nll = self.agrees[:, self.valid], self.nll[:, self._scored]
         oracle_steps, oracle_nll = exits.oracle(nll)
+        cost: dict[str, np.ndarray] = {}
+        if flops is not None:
+            fixed, own = (x / flops[0][-1] for x in flops)
+            shares = np.array([o.histogram for o in outcomes]) / max(self.valid.sum(), 1)
+            cost = {"flops": shares @ own, "random_flops": shares @ fixed, "fixed_flops": fixed}
         return HaltingSweep(
             model=self.model,
             tokens=self.tokens,
@@ -161,6 +170,7 @@ class Halting(Result):
             fixed_nll=np.array([exits.mean_or_nan(row) for row in nll]),
             oracle_steps=oracle_steps,
             oracle_nll=oracle_nll,
+            **cost,
         )
 
     @property
