@@ -5,6 +5,7 @@ import json
 import pytest
 
 from probes import bundle
+from tests.abbie_lens.families import make
 from tests.corpus import text
 
 
@@ -26,10 +27,13 @@ def test_a_study_from_the_command_line(command, model_folders, tmp_path):
     assert code == 2 and "kll" in err
 
 
-def test_thresholds_combinations_a_probe_and_a_certificate(command, model_folders, tmp_path):
+def test_thresholds_combinations_a_probe_and_a_certificate(command, tiny_tokenizer, tmp_path):
+    model = make("abbie-d", tokenizer=tiny_tokenizer, d_vocab=300).save_pretrained(
+        tmp_path / "tiny"
+    )
     for name, seeds in (("texts", range(4)), ("others", range(4, 8))):
         (tmp_path / f"{name}.txt").write_text("\f".join(text(s, 30) for s in seeds))
-    asked = ("halting", str(model_folders[0]), "--data", str(tmp_path / "texts.txt"), "-r", "3")
+    asked = ("halting", str(model), "--data", str(tmp_path / "texts.txt"), "-r", "3")
     asked += ("--out", str(tmp_path / "out"), "--rule", "kl", "--rule", "any:kl,cosine")
     asked += ("--threshold", "kl=0.25", "--mean-depth", "2")
     others = str(tmp_path / "others.txt")
