@@ -54,9 +54,10 @@ class ExitProbeFit(Result):
 
     def sentence(self) -> str:
         """Where it tells most, beside shuffled labels."""
-        if not np.isfinite(self.auroc).any():
+        fitted = self.auroc[1:-1]
+        if not np.isfinite(fitted).any():
             return f"{self.title}: all test tokens are settled alike, nothing to tell apart."
-        k = int(np.nanargmax(self.auroc))
+        k = 1 + int(np.nanargmax(fitted))
         return (
             f"After {k} of {self.n_iters} iterations the probe tells settled tokens from others with an AUROC of "
             f"{self.auroc[k]:.2f}, one fitted on shuffled labels with {self.auroc_shuffled[k]:.2f}; "
