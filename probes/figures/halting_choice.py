@@ -26,7 +26,7 @@ def draw(result: HaltingStudy, theme: style.Theme) -> go.Figure:
     names = result.names[:-1]
     at = [result.point_at(name, middle) for name in names]
     rows = [
-        f"{labels.escape(result.rules[i]['title'])}, k = {result.metrics['depth'][i, j, 0]:.2f}"
+        f"{labels.escape(result.rules[i]['title'])}<br>k = {result.metrics['depth'][i, j, 0]:.2f}"
         for i, j in enumerate(at)
     ]
     fig = style.new_figure("Are these the right tokens?", subtitle(result), theme=theme)
@@ -45,7 +45,7 @@ def draw(result: HaltingStudy, theme: style.Theme) -> go.Figure:
         )  # fmt: skip
     fig.add_vline(x=0, line={"color": style.palette(theme).ink, "dash": "dash", "width": 1.5})
     fig.update_xaxes(title={"text": "difference of NLL (nats); below 0 the rule is better"})
-    fig.update_yaxes(type="category", autorange="reversed")
+    fig.update_yaxes(type="category", autorange="reversed", automargin=True)
     style.caption(
         fig,
         "Each rule near half the depth, its own cost counted; 95% paired bootstrap over documents. No mark: undefined, "

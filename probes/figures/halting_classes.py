@@ -41,7 +41,7 @@ def depths(result: HaltingStudy, mark: tuple[str, int], theme: style.Theme) -> g
     mean = result.metrics["depth"][i, at, 0]
     fig.add_vline(x=mean, line={"color": style.palette(theme).ink, "dash": "dash", "width": 1.5})
     fig.update_xaxes(title={"text": "mean exit step k"}, range=[0, result.n_iters + 0.2])
-    fig.update_yaxes(type="category")
+    fig.update_yaxes(type="category", automargin=True)
     style.caption(
         fig, f"Mean exit step, 95% bootstrap over documents; dashed: of all tokens, {mean:.2f}."
     )
@@ -67,7 +67,7 @@ def exits(result: HaltingStudy, mark: tuple[str, int], theme: style.Theme) -> go
             )  # fmt: skip
     fig.update_layout(barmode="stack", bargap=0.25, showlegend=True, legend_traceorder="normal")
     fig.update_xaxes(title={"text": "share of the class"}, range=[0, 1], tickformat=".0%")
-    fig.update_yaxes(type="category")
+    fig.update_yaxes(type="category", automargin=True)
     style.caption(fig, "Tokens of each class by the iteration after which they exit.")
     return give_room(fig, 120 + 26 * len(shown), legend_lines=1 + result.n_iters // 9)
 

@@ -61,7 +61,7 @@ def _frontier(
         cost = _cost(result, x, i)
         nll = _without_interval(result.live_nll[i]) if live else result.metrics["nll"][i]
         order = np.argsort(cost, kind="stable")
-        look = style.role("control", theme) if oracle else style.series(number, theme)
+        look = style.series(number, theme)
         title = labels.escape(result.rules[i]["title"]) + (" (bound)" if oracle else "")
         told = np.char.mod("<br>KV-sharing error %.2g nats", result.kv_error[i]) if live else None
         _line(

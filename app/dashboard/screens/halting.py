@@ -8,12 +8,15 @@ from app.view.source import LiveSource
 from probes import Halting, HaltingOutcome
 from probes.early_exit import sentences
 
+study = halting_study.held(page.source())
 page.header(
     "When could each token have stopped?",
     "One run to depth r is replayed: a rule stops a token at the first iteration at which its value "
-    "crosses the threshold τ.",
+    "crosses the threshold τ."
+    if study is None
+    else "Rules judged over a corpus, each at several thresholds, beside one depth for all, its exits "
+    "dealt at random, and the best exits there are.",
 )
-study = halting_study.held(page.source())
 if study is not None:
     halting_study.show(page.source(), study)  # type: ignore[arg-type]
     st.stop()
@@ -85,7 +88,7 @@ with st.expander("Depth against quality, over all thresholds"):
     left, right = st.columns(2)
     metric = left.segmented_control(
         "Quality", ["agreement", "nll"], default="nll", required=True, key="quality",
-        format_func={"agreement": "Agreement with full depth", "nll": "NLL (nats)"}.get,
+        format_func={"agreement": "Agreement", "nll": "NLL (nats)"}.get,
         bind="query-params",
     )  # fmt: skip
     cost = exit_costs.of(page.source(), name, int(halting.valid.sum()))
