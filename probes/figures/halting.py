@@ -129,7 +129,12 @@ def _histogram(result: HaltingOutcome, theme: Any) -> go.Figure:
         fig.add_vline(
             x=result.mean_steps,
             line={"color": style.palette(theme).ink, "dash": "dash", "width": 1.5},
-            annotation={"text": f"mean {result.mean_steps:.2f}", "yanchor": "bottom", "y": 1},
+            annotation={
+                "text": f"mean {result.mean_steps:.2f}",
+                "yanchor": "bottom",
+                "y": 1,
+                "xanchor": "right" if result.mean_steps > result.n_iters / 2 else "left",
+            },  # fmt: skip
         )
     style.iteration_axis(fig, len(result.histogram), title="exit step k")
     fig.update_yaxes(title={"text": "tokens"}, rangemode="tozero")

@@ -50,5 +50,6 @@ def draw(result: HaltingStudy, theme: style.Theme) -> go.Figure:
         fig,
         "Each rule near half the depth, its own cost counted; 95% paired bootstrap over documents. No mark: undefined, "
         "as FLOPs are for models that are not counted.",
+        width=62,
     )
     return give_room(fig, 120 + 34 * len(rows), legend_lines=1)

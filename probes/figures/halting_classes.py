@@ -20,7 +20,7 @@ def depths(result: HaltingStudy, mark: tuple[str, int], theme: style.Theme) -> g
     depth, nll, same = (result.by_class[name][i, at] for name in ("depth", "nll", "agreement"))
     shown = _shown(result, i, at)
     fig = style.new_figure(
-        f"Iterations by class of token · {_title(result, i, at)}", subtitle(result), theme=theme
+        f"Depth by class · {_title(result, i, at)}", subtitle(result), theme=theme
     )
     value, low, high = depth[shown].T
     fig.add_scatter(
@@ -43,7 +43,9 @@ def depths(result: HaltingStudy, mark: tuple[str, int], theme: style.Theme) -> g
     fig.update_xaxes(title={"text": "mean exit step k"}, range=[0, result.n_iters + 0.2])
     fig.update_yaxes(type="category", automargin=True)
     style.caption(
-        fig, f"Mean exit step, 95% bootstrap over documents; dashed: of all tokens, {mean:.2f}."
+        fig,
+        f"Mean exit step, 95% bootstrap over documents; dashed: of all tokens, {mean:.2f}.",
+        width=62,
     )
     return give_room(fig, 90 + 26 * len(shown))
 
@@ -55,7 +57,7 @@ def exits(result: HaltingStudy, mark: tuple[str, int], theme: style.Theme) -> go
     counts = result.exits_by_class[i, at][shown]
     share = counts / counts.sum(1, keepdims=True)
     fig = style.new_figure(
-        f"Exits by class of token · {_title(result, i, at)}", subtitle(result), theme=theme
+        f"Exits by class · {_title(result, i, at)}", subtitle(result), theme=theme
     )
     rows = [_name(result.classes[c]) for c in shown]
     for k, color in enumerate(style.iteration_colors(result.n_iters + 1, theme)):

@@ -60,5 +60,5 @@ def test_a_study_opens_on_the_page(dashboard, model_folders, tmp_path):
     assert_calm(at)
     assert found.verdict("kl", 0) in said(at)
     assert [title.split(" ")[0] for title in titles(at)] == [
-        "Quality", "Iterations", "Exits", "Are",
+        "Quality", "Depth", "Exits", "Are",
     ]  # fmt: skip
