@@ -15,6 +15,7 @@ from probes.figures.room import give_room
 if TYPE_CHECKING:
     from probes.early_exit.outcome import HaltingOutcome, HaltingSweep
 
+COSTS = {"steps": "mean steps per token", "flops": "FLOPs per token, share of full depth"}
 METRICS = {"agreement": "agreement with full depth", "nll": "NLL of the next token at exit (nats)"}
 
 
@@ -126,15 +127,12 @@ def _histogram(result: HaltingOutcome, theme: Any) -> go.Figure:
         showlegend=False,
     )
     if np.isfinite(result.mean_steps):
+        mean = f"mean {result.mean_steps:.2f}"
+        side = "right" if result.mean_steps > result.n_iters / 2 else "left"
         fig.add_vline(
             x=result.mean_steps,
             line={"color": style.palette(theme).ink, "dash": "dash", "width": 1.5},
-            annotation={
-                "text": f"mean {result.mean_steps:.2f}",
-                "yanchor": "bottom",
-                "y": 1,
-                "xanchor": "right" if result.mean_steps > result.n_iters / 2 else "left",
-            },  # fmt: skip
+            annotation={"text": mean, "yanchor": "bottom", "y": 1, "xanchor": side},
         )
     style.iteration_axis(fig, len(result.histogram), title="exit step k")
     fig.update_yaxes(title={"text": "tokens"}, rangemode="tozero")
@@ -150,8 +148,8 @@ def sweep(
     """Quality against mean steps: the rule over its thresholds, random exits and fixed depths."""
     if metric not in METRICS:
         raise InputError(f"metric={metric!r}: expected one of {', '.join(METRICS)}.")
-    if x not in ("steps", "flops"):
-        raise InputError(f"x={x!r}: expected 'steps' or 'flops'.")
+    if x not in COSTS:
+        raise InputError(f"x={x!r}: expected one of {', '.join(COSTS)}.")
     if x == "flops" and not len(result.flops):
         raise InputError("x='flops': no FLOPs were given for this sweep; expected 'steps'.")
     depth = np.arange(len(result.fixed_nll), dtype=float)
@@ -207,19 +205,12 @@ def sweep(
             mode="markers",
             name=f"threshold {result.thresholds[i]:.3g}",
             marker={
-                "symbol": "circle-open",
-                "size": 15,
-                "color": style.palette(theme).ink,
-                "line": {"width": 2.5},
+                "symbol": "circle-open", "size": 15, "color": style.palette(theme).ink, "line": {"width": 2.5},
             },
             hoverinfo="skip",
-        )
+        )  # fmt: skip
     fig.update_xaxes(
-        title={
-            "text": "mean steps per token"
-            if x == "steps"
-            else "FLOPs per token, share of full depth"
-        },
+        title={"text": COSTS[x]},
         range=[-0.3, result.n_iters + 0.3] if x == "steps" else None,
         zeroline=False,
     )
@@ -227,12 +218,9 @@ def sweep(
     text = (
         f"{result.rule['formula']}. Random: the same exit steps dealt to the tokens at random, exact"
         " mean ± 1.96 standard deviations. Fixed: every token exits at k."
-        + (
-            ""
-            if x == "steps"
-            else " FLOPs: the rule's own looks counted; random and oracle do not look."
-        )
     )
+    if x == "flops":
+        text += " FLOPs: the rule's own looks counted; random and oracle do not look."
     style.caption(fig, text)
     return give_room(fig, 290, legend_lines=1)
 
