@@ -9,20 +9,15 @@ from __future__ import annotations
 import argparse
 import lzma
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from abbie_lens import load, tasks, zoo
 from abbie_lens.files.plain_json import read_object, write_object
 from abbie_lens.tasks import Task
 from probes.early_exit.report import numbers, page
-from probes.early_exit.shards import Counted
 from probes.early_exit.study import study
 from probes.early_exit.study_config import StudyConfig
-from probes.task_depth import labels_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 STORED = DOCS / "halting-study"
@@ -63,13 +58,15 @@ def measure(novels: Path) -> None:
             about = (
                 f"the answers in {ROWS} rows of the test split of {task.name}, each row a document"
             )
-            _one(name, rows, about, folder, partial(_answers, task))
+            _one(name, rows, about, folder, task)
 
 
-def _one(name: str, text: Path, about: str, folder: str, counted: Counted | None) -> None:
+def _one(name: str, text: Path, about: str, folder: str, task: Task | None) -> None:
     model = load(name)
-    config = StudyConfig(str(text), str(Path(folder) / name), model.depth(None))
-    result = study(model, config, counted=counted)
+    config = StudyConfig(
+        str(text), str(Path(folder) / name), model.depth(None), counted="answers" if task else "all"
+    )
+    result = study(model, config, task=task)
     write_object(STORED / f"{name}.json", {"text": about, **numbers(result)})
     print(f"{name}: {result.n_tokens:,} tokens", flush=True)
 
@@ -88,12 +85,6 @@ def _rows(name: str) -> tuple[Task, str]:
     batch = task.sample(0, ROWS, task.train_difficulty, split="test")
     rows = [task.text(row[real]) for row, real in zip(batch.tokens, batch.real, strict=True)]
     return task, "\f".join(rows)
-
-
-def _answers(task: Task, ids: np.ndarray) -> np.ndarray:
-    """[pos] tokens whose next one is an answer; a row begins with the token that the window left out."""
-    row = np.concatenate([np.zeros(1, ids.dtype), ids])[None]
-    return labels_of(task, row, np.ones_like(row, bool))[0][0, 1:] > 0
 
 
 if __name__ == "__main__":

@@ -105,10 +105,14 @@ def _bundle(opened: BundleSource) -> Source:
     result = next(iter(opened.bundle.results.values()), None)
     st.markdown(f":material/inventory_2: **Bundle** {plain.markdown(opened.name)}")
     if result is not None:
-        st.caption(f"{plain.markdown(result.model.name)}, r = {result.n_iters}, saved prompt:")
+        about = f"{plain.markdown(result.model.name)}, r = {result.n_iters}"
         prompt = opened.bundle.manifest.get("settings", {}).get("text")
-        shown = prompt if isinstance(prompt, str) else joined(result.tokens[0])
-        st.code(shown, language=None, wrap_lines=True, height=118)
+        if isinstance(prompt, str) or result.tokens:
+            st.caption(f"{about}, saved prompt:")
+            shown = prompt if isinstance(prompt, str) else joined(result.tokens[0])
+            st.code(shown, language=None, wrap_lines=True, height=118)
+        else:
+            st.caption(f"{about}, over a corpus.")
     st.caption("These are saved results; no model is loaded.")
     if st.button("Close the bundle", key="close_bundle", icon=":material/close:"):
         del st.session_state["bundle"]

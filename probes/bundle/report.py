@@ -58,8 +58,8 @@ def in_script(value: Any) -> str:
 
 
 def _views(result: Result) -> tuple[dict[str, Any], ...]:
-    """Views of the result that a report shows: those its class names, else its own default."""
-    return getattr(type(result), "report_views", ({},))
+    """Views of the result that a report shows: those it names, else its own default."""
+    return getattr(result, "report_views", ({},))
 
 
 def _said(result: Result) -> str:
@@ -106,6 +106,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             ),
         )
     for prompt in manifest["tokens"]:
+        if not prompt:
+            continue  # a result over a corpus
         if len(prompt) == 1:
             yield "Prompt", f"<q>{escape(_readable(prompt[0], 600))}</q>"
         else:

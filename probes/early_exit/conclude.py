@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from abbie_lens.info import ModelInfo
+from probes.early_exit.live_points import LivePoints
 from probes.early_exit.study_config import StudyConfig
-from probes.early_exit.study_result import METRICS, TOLERANCES, HaltingStudy
+from probes.early_exit.study_result import CLASS_METRICS, METRICS, TOLERANCES, HaltingStudy
 from probes.early_exit.sums import COVARIATES, STATS, Sums, calibration
 
 N_BOOTSTRAP = 1000
@@ -26,8 +27,7 @@ class Gathered:
     fixed_flops: np.ndarray
     flops: np.ndarray
     """[rule, k]."""
-    milliseconds: np.ndarray
-    fixed_milliseconds: np.ndarray
+    live: LivePoints
     n_undefined: int
     n_documents: int
 
@@ -69,8 +69,6 @@ def conclude(found: Gathered, info: ModelInfo, config: StudyConfig) -> HaltingSt
     shape = (n_rules, n_points)
     by_exit = sums.by_exit[:, 0].sum(1).reshape(*shape, -1)
     told = np.array([calibration(x) for x in sums.by_confidence]).reshape(*shape, 3)
-    size, steps, class_nll, class_agrees = np.moveaxis(sums.by_class, 1, 0).reshape(4, *shape, -1)
-    held = np.where(size > 0, size, np.nan)
     ever = sums.by_exit[0, STATS.index("ever")].sum()
     n_tokens = int(sums.fixed[0, :, 0].sum())
     return HaltingStudy(
@@ -90,16 +88,19 @@ def conclude(found: Gathered, info: ModelInfo, config: StudyConfig) -> HaltingSt
         never_right=float(1 - ever / n_tokens),
         histogram=by_exit / n_tokens,
         classes=found.classes,
-        by_class={
-            "n": size, "depth": steps / held, "nll": class_nll / held, "agreement": class_agrees / held,
-        },
+        class_sizes=sums.by_class[0, 0].sum(0),
+        by_class=_by_class(sums.by_class[:, :, used], weights, shape),
+        exits_by_class=sums.exits_by_class.reshape(*shape, *sums.exits_by_class.shape[1:]),
         fixed_nll=np.stack([_with_interval(x) for x in fixed_nll.T]),
         fixed_agreement=fixed_agrees[0],
         fixed_flops=found.fixed_flops,
         saving=saving,
         fixed_saving=fixed_saving,
-        milliseconds=found.milliseconds,
-        fixed_milliseconds=found.fixed_milliseconds,
+        milliseconds=found.live.milliseconds,
+        live_nll=found.live.nll,
+        kv_error=found.live.kv_error,
+        fixed_milliseconds=found.live.fixed_milliseconds,
+        live_fixed_nll=found.live.fixed_nll,
     )  # fmt: skip
 
 
@@ -135,6 +136,20 @@ def _metrics(
         short = "nll" if name == "nll_full" else name
         out[f"spearman_{short}"] = _spearman(n_by_exit, stat[name], squares[:, i])
     return out
+
+
+def _by_class(
+    sums: np.ndarray, weights: np.ndarray, shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """[rule, point, class, 3] depth, NLL and agreement with intervals; sums [point, (n, steps, nll, agrees), group, class]."""
+    n_classes = sums.shape[-1]
+    found = {name: np.full((len(sums), n_classes, 3), np.nan) for name in CLASS_METRICS}
+    for point, one in enumerate(sums):
+        n, *drawn = weights @ one
+        n = np.where(n > 0, n, np.nan)
+        for name, x in zip(CLASS_METRICS, drawn, strict=True):
+            found[name][point] = [_with_interval(row) for row in (x / n).T]
+    return {name: x.reshape(*shape, n_classes, 3) for name, x in found.items()}
 
 
 def _spearman(n_by_exit: np.ndarray, ranks: np.ndarray, squares: np.ndarray) -> np.ndarray:

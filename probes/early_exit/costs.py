@@ -1,4 +1,4 @@
-"""What exits cost: FLOPs by formula, the rule's own looks counted, and milliseconds of runs whose tokens leave."""
+"""What exits cost: FLOPs by formula, the rule's own looks counted, and the milliseconds of a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from abbie_lens.errors import InputError
+from abbie_lens.config import LoopedConfig
 from abbie_lens.flops import count_flops
-from abbie_lens.halting import HaltingPolicy
+from abbie_lens.halting import ExitProbe, HaltingPolicy
 from abbie_lens.model import HookedLoopedTransformer
 
 REPEATS = 3
@@ -24,54 +24,54 @@ def flops_by_exit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """FLOPs per token that exits after k: [k] of a fixed depth, and [rule, k] with the rule's looks; NaN for bridged models.
 
-    A rule on logits pays the Tail and the unembedding at every look but that at full depth, where nothing is left to decide.
-    Left out is what grows with d_model alone (distances, norms), and what a learned gate costs when it is asked.
+    A rule on logits pays the Tail and the unembedding at every look but that at full depth, where nothing is left to decide;
+    a learned gate the products it makes when asked, an exit probe its own; a combination what any of its rules asks for, once.
+    Left out is what is no matrix product (distances, norms).
     """
     depths = n_iters + 1
-    if not isinstance(model, HookedLoopedTransformer):
+    if not isinstance(model.cfg, LoopedConfig):  # blocks of another library
         return np.full(depths, np.nan), np.full((len(policies), depths), np.nan)
     counted = count_flops(model, n_iters, n_ctx)
     fixed = np.array([counted.at(k) for k in range(depths)])
-    look = counted.tail + counted.unembed
-    looks = np.zeros((len(policies), depths))
-    for row, policy in zip(looks, policies, strict=True):
+    asked = np.zeros(depths)
+    if any("exit_cdf" in policy.needs for policy in policies):
+        asked = _gate(model, n_iters, n_ctx)
+    spent = np.zeros((len(policies), depths))
+    for row, policy in zip(spent, policies, strict=True):
+        look = np.zeros(depths)
         if "logits" in policy.needs:
-            looked = np.array([policy.looks_at(k) and k < n_iters for k in range(depths)])
-            row[:] = looked.cumsum()
-    return fixed, fixed + looks * look
+            look += counted.tail + counted.unembed
+        if "exit_cdf" in policy.needs:
+            look += asked
+        look += 2 * model.cfg.d_model * _probes(policy)
+        looked = np.array([policy.looks_at(k) and k < n_iters for k in range(depths)])
+        row[:] = np.where(looked, look, 0).cumsum()
+    return fixed, fixed + spent
 
 
-def milliseconds(
-    model: Any,
-    tokens: Tensor,
-    mask: Tensor | None,
-    n_iters: int,
-    policies: Sequence[HaltingPolicy],
-    thresholds: np.ndarray,
-    kv: str = "reuse",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Median milliseconds per 1,000 tokens of live runs: [rule, point] by rule and threshold, [k] of fixed depths.
+def _probes(policy: HaltingPolicy) -> int:
+    """Linear probes that a rule reads at a look."""
+    if isinstance(policy, ExitProbe):
+        return 1
+    return sum(map(_probes, getattr(policy, "policies", ())))
 
-    NaN for what the runtime refuses: bridged models, families whose tokens meet outside attention, stops before keys are made.
-    """
-    n_tokens = int(tokens.numel() if mask is None else mask.sum())
-    found = np.full(thresholds.shape, np.nan)
-    for i, policy in enumerate(policies):
-        for j, threshold in enumerate(thresholds[i]):
-            try:
-                rule = policy.replace(threshold=float(threshold))
-                run = lambda rule=rule: model(  # noqa: E731
-                    tokens, n_iters=n_iters, attention_mask=mask, halting=rule, kv=kv
-                )
-                found[i, j] = median_milliseconds(run, model.device)
-            except (InputError, TypeError):
-                continue
-    fixed = np.full(n_iters + 1, np.nan)
-    for k in range(1, n_iters + 1):
-        fixed[k] = median_milliseconds(
-            lambda k=k: model(tokens, n_iters=k, attention_mask=mask), model.device
-        )
-    return found * 1000 / n_tokens, fixed * 1000 / n_tokens
+
+def _gate(model: HookedLoopedTransformer, n_iters: int, n_ctx: int) -> np.ndarray:
+    """[k] FLOPs per token of asking the learned gate after k iterations, counted on a run without memory."""
+    loop = model.cfg.loop
+    with torch.device("meta"):
+        twin = type(model)(model.cfg.replace(seed=None)).eval()
+        tokens = torch.zeros(1, n_ctx, dtype=torch.long)
+    found = []
+    with torch.no_grad():
+        state = twin.begin(tokens, n_iters)
+        for k in range(n_iters + 1):
+            with FlopCounterMode(display=False) as counter:
+                loop.exit_cdf(twin, state)
+            found.append(counter.get_total_flops() / n_ctx)
+            if k < n_iters:
+                state = twin.step(state)
+    return np.array(found)
 
 
 def median_milliseconds(run: Callable[[], Any], device: torch.device) -> float:

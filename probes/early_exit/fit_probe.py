@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from abbie_lens.corpus import cut_windows, padded, window_size
+from abbie_lens.corpus import cut_windows, padded, read_documents, window_size
 from abbie_lens.errors import InputError
 from abbie_lens.halting import ExitProbe
 from probes import decoding, running
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 ITERATIONS = 60
+MAX_DOCUMENTS = 64
+"""Of a text given as a file: their states are held in memory."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,6 +52,18 @@ class ExitProbeFit(Result):
         weight = torch.from_numpy(np.array(self.weight, np.float32))
         return ExitProbe(threshold=threshold, weight=weight, bias=self.bias, **settings)
 
+    def sentence(self) -> str:
+        """Where it tells most, beside shuffled labels."""
+        fitted = self.auroc[1:-1]
+        if not np.isfinite(fitted).any():
+            return f"{self.title}: all test tokens are settled alike, nothing to tell apart."
+        k = 1 + int(np.nanargmax(fitted))
+        return (
+            f"After {k} of {self.n_iters} iterations the probe tells settled tokens from others with an AUROC of "
+            f"{self.auroc[k]:.2f}, one fitted on shuffled labels with {self.auroc_shuffled[k]:.2f}; "
+            f"{self.settled[k]:.0%} are settled."
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row per iteration."""
         import pandas as pd
@@ -65,6 +80,11 @@ class ExitProbeFit(Result):
         from probes.figures import halting_risk as figures
 
         return figures.probe(self, theme=theme)
+
+
+def some_documents(data: str) -> list[str]:
+    """The first MAX_DOCUMENTS documents of a text. Errors: InputError for one that can't be read."""
+    return list(islice(read_documents(data), MAX_DOCUMENTS))
 
 
 def fit_exit_probe(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from abbie_lens.flops import count_flops
 from abbie_lens.halting import HaltingPolicy
@@ -13,6 +14,8 @@ from abbie_lens.halting.flops import halted_flops
 from abbie_lens.halting.run import halted
 from probes import exits
 from probes.early_exit.costs import median_milliseconds
+from probes.early_exit.kv import kv_sharing
+from probes.early_exit.live_points import mean_nll
 from probes.inputs import prepare
 from probes.progress import Callback
 from probes.result import Result
@@ -39,6 +42,12 @@ class LiveRun(Result):
     flops_full: float
     exit_step: np.ndarray
     """[batch, pos] iterations that each token took; -1 for padding."""
+    nll: float
+    """Mean NLL of the next token in the halted run, nats; NaN for a text of one token."""
+    nll_full: float
+    """The same at full depth."""
+    kv_error: float
+    """Mean KL of the halted run from the same exits with all keys, nats (`probes.kv_sharing`)."""
     n_copies: int
     """How often the text was laid side by side, so that there is something to measure."""
 
@@ -58,7 +67,8 @@ class LiveRun(Result):
         return (
             f"Measured {self.speedup:.2f} times as fast as full depth, {self.predicted:.2f} times by FLOPs, at {mean:.2f} of "
             f"{self.n_iters} iterations per token ({self.milliseconds:.1f} against {self.milliseconds_full:.1f} ms for "
-            f"{self.n_copies} copies of the text)."
+            f"{self.n_copies} copies of the text). The NLL of that run is {self.nll:.3f} nats, {self.nll_full:.3f} at full depth; "
+            f"serving fewer keys moves its predictions by {self.kv_error:.2g} nats (KL) on average."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -70,6 +80,8 @@ class LiveRun(Result):
                 "run": ["halted", "full depth"],
                 "milliseconds": [self.milliseconds, self.milliseconds_full],
                 "flops": [self.flops, self.flops_full],
+                "nll": [self.nll, self.nll_full],
+                "kv_error": [self.kv_error, 0.0],
             }
         )
 
@@ -92,22 +104,30 @@ def live_run(
     inputs = prepare(model, text_or_tokens, n_iters, least=1)
     tokens = inputs.tokens.repeat(copies, 1)
     mask = None if inputs.mask is None else inputs.mask.repeat(copies, 1)
-    tell(0, 3)
+    tell(0, 4)
     run = halted(model, tokens, n_iters, policy, kv, attention_mask=mask)
-    tell(1, 3)
+    tell(1, 4)
     fast = median_milliseconds(
         lambda: model(tokens, n_iters=n_iters, attention_mask=mask, halting=policy, kv=kv),
         model.device,
     )
-    tell(2, 3)
+    tell(2, 4)
     full = median_milliseconds(
         lambda: model(tokens, n_iters=n_iters, attention_mask=mask), model.device
     )
-    tell(3, 3)
+    tell(3, 4)
+    sharing = kv_sharing(
+        model, inputs.tokens, n_iters, rule=policy, kv=(kv,), attention_mask=inputs.mask
+    )
+    with torch.no_grad():
+        deep = model(inputs.tokens, n_iters=n_iters, attention_mask=inputs.mask)
+    tell(4, 4)
     n_batch = len(inputs.tokens)
     return LiveRun(
         model=model.info(), tokens=inputs.str_tokens, n_iters=n_iters, rule=policy.describe(), kv=kv,
         milliseconds=fast, milliseconds_full=full, flops=halted_flops(model, run).total,
         flops_full=count_flops(model, n_iters, tokens.shape[1]).total * tokens.numel(),
+        nll=mean_nll(run.logits[: len(inputs.tokens)], inputs), nll_full=mean_nll(deep, inputs),
+        kv_error=float(sharing.mean_error[0]),
         exit_step=run.exits[:n_batch].cpu().numpy(), n_copies=copies,
     )  # fmt: skip

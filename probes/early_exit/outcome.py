@@ -171,6 +171,12 @@ class HaltingSweep(Result):
     """[m] mean steps of tokens that have a next one, when each exits where NLL_k + λ k is least, over λ: no rule at all."""
     oracle_nll: np.ndarray = field(default_factory=lambda: np.empty(0))
     """[m] least mean NLL at that depth."""
+    flops: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """[n] FLOPs a token, the rule's own looks counted, as a share of full depth; empty where none were given."""
+    random_flops: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """[n] of the same exits dealt without looking."""
+    fixed_flops: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """[k] of all tokens at one depth."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per point of a curve: `series` is "rule", "random" or "fixed depth"."""
@@ -209,13 +215,19 @@ class HaltingSweep(Result):
                 {"series": "oracle", "mean_steps_scored": self.oracle_steps, "nll": self.oracle_nll}
             )
         frame = pd.concat([pd.DataFrame(curve) for curve in curves], ignore_index=True)
+        if len(self.flops):
+            depths = np.arange(len(self.fixed_flops))
+            best = np.interp(self.oracle_steps, depths, self.fixed_flops)
+            parts = [self.flops, self.random_flops, self.fixed_flops]
+            frame["flops"] = np.concatenate([*parts, *([best] if len(self.oracle_nll) else [])])
         frame.insert(0, "rule", self.rule["name"])
         return frame
 
     def figure(
-        self, *, theme: str = "light", metric: str = "agreement", threshold: float | None = None
-    ) -> go.Figure:
-        """Quality (`metric` "agreement" or "nll") against mean steps; `threshold` marks a point."""
+        self, *, theme: str = "light", metric: str = "agreement", x: str = "steps",
+        threshold: float | None = None,
+    ) -> go.Figure:  # fmt: skip
+        """Quality (`metric` "agreement" or "nll") against `x`, mean "steps" or "flops"; `threshold` marks a point."""
         from probes.figures import halting as figures
 
-        return figures.sweep(self, metric=metric, threshold=threshold, theme=theme)
+        return figures.sweep(self, metric=metric, x=x, threshold=threshold, theme=theme)

@@ -8,7 +8,7 @@ every iteration for all tokens (`kv="full"`); it says nothing about rules that d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ import torch
 
 from abbie_lens import halting as rules_module
 from abbie_lens.errors import InputError, nearest
-from abbie_lens.halting import Decision, HaltingPolicy, Observation
-from probes import decoding, exits, running
+from abbie_lens.halting import HaltingPolicy
+from probes import decoding, exits
 from probes.early_exit.outcome import EXIT_FORMULA, HaltingOutcome, HaltingSweep
-from probes.inputs import Inputs, prepare
+from probes.early_exit.watch import named, watched
+from probes.inputs import prepare
 from probes.result import Result
 from probes.tidy import tidy
 
@@ -127,9 +128,13 @@ class Halting(Result):
         )
 
     def sweep(
-        self, rule: str, thresholds: Sequence[float] | None = None, *, also: Sequence[float] = ()
-    ) -> HaltingSweep:
-        """`rule` over `thresholds`; by default up to 41 quantiles of its values, and `also`."""
+        self, rule: str, thresholds: Sequence[float] | None = None, *, also: Sequence[float] = (),
+        flops: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> HaltingSweep:  # fmt: skip
+        """`rule` over `thresholds`; by default up to 41 quantiles of its values, and `also`.
+
+        flops: [k] of a token at one depth, and of one that exits by the rule (`early_exit.costs.flops_by_exit`).
+        """
         about, values = self.rule(rule)
         if thresholds is None:
             taken = _levels(values[about["min_iters"] :, self.valid], about["threshold"])
@@ -142,6 +147,11 @@ class Halting(Result):
         column = lambda name: np.array([getattr(o, name) for o in outcomes])  # noqa: E731
         agrees, nll = self.agrees[:, self.valid], self.nll[:, self._scored]
         oracle_steps, oracle_nll = exits.oracle(nll)
+        cost: dict[str, np.ndarray] = {}
+        if flops is not None:
+            fixed, own = (x / flops[0][-1] for x in flops)
+            shares = np.array([o.histogram for o in outcomes]) / max(self.valid.sum(), 1)
+            cost = {"flops": shares @ own, "random_flops": shares @ fixed, "fixed_flops": fixed}
         return HaltingSweep(
             model=self.model,
             tokens=self.tokens,
@@ -160,6 +170,7 @@ class Halting(Result):
             fixed_nll=np.array([exits.mean_or_nan(row) for row in nll]),
             oracle_steps=oracle_steps,
             oracle_nll=oracle_nll,
+            **cost,
         )
 
     @property
@@ -221,40 +232,6 @@ def halting(
         prediction=np.where(valid, torch.stack(prediction).numpy(), -1),
         valid=valid,
     )
-
-
-def watched(
-    model: Any, inputs: Inputs, policies: Sequence[HaltingPolicy]
-) -> Iterator[tuple[Observation, torch.Tensor]]:
-    """After 0, 1, … r iterations: what the rules saw, and their values [rule, batch, pos] on the host; without gradients."""
-    needs = frozenset().union(*(policy.needs for policy in policies))
-    decisions: list[Decision | None] = [None] * len(policies)
-    for state in running.states(model, inputs):
-        with torch.no_grad():
-            seen = Observation(
-                state.k,
-                state.z,
-                running.normed(model, state.z) if "normed" in needs else None,
-                model.readout(state),
-                running.exit_cdf(model, state) if "exit_cdf" in needs else None,
-            )
-            decisions = [
-                policy.init(seen) if before is None else policy.check(before, seen)
-                for policy, before in zip(policies, decisions, strict=True)
-            ]
-            values = torch.stack([d.value.cpu() for d in decisions if d is not None])
-        yield seen, values
-
-
-def named(rules: Sequence[str | HaltingPolicy]) -> list[HaltingPolicy]:
-    """The rules, by name or as they are. Errors: InputError for none, an unknown one, or a name twice."""
-    if isinstance(rules, str) or not rules:
-        raise InputError(f"rules={rules!r}: expected a non-empty list of names or policies.")
-    policies = [rules_module.policy(rule) if isinstance(rule, str) else rule for rule in rules]
-    names = [policy.name for policy in policies]
-    if len(set(names)) < len(names):
-        raise InputError(f"rules: {names} holds a name twice; replay each rule once.")
-    return policies
 
 
 def _levels(values: np.ndarray, default: float) -> np.ndarray:

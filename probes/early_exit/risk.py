@@ -84,6 +84,18 @@ class RiskControl(Result):
             f"{self.test_depth[self.chosen]:.2f} of {self.n_iters} iterations."
         )
 
+    def row(self) -> dict[str, Any]:
+        """The certified threshold and its test in plain JSON types; null where none was certified."""
+        held = self.chosen >= 0
+        test = self.test_risk[self.chosen].tolist() if held else [None] * 3
+        return {
+            "rule": self.rule["name"], "target": self.target, "delta": self.delta,
+            "threshold": self.threshold if held else None,
+            "depth": float(self.test_depth[self.chosen]) if held else float(self.n_iters),
+            **dict(zip(("test_risk", "test_low", "test_high"), (x if x == x else None for x in test), strict=True)),
+            "n_documents": list(self.n_documents),
+        }  # fmt: skip
+
     def to_frame(self) -> pd.DataFrame:
         """One row per threshold, in the order tested."""
         import pandas as pd
@@ -105,6 +117,13 @@ class RiskControl(Result):
         return figures.draw(self, theme=theme)
 
 
+def check_target(target: float, delta: float = 0.1) -> None:
+    """Errors: InputError for a target share or a δ outside 0…1."""
+    for name, value in (("target", target), ("delta", delta)):
+        if not 0 < value < 1:
+            raise InputError(f"{name}={value!r}: expected above 0, below 1.")
+
+
 def p_values(risk: np.ndarray, n: int, target: float) -> np.ndarray:
     """[threshold] Hoeffding-Bentkus p-values of "the expected loss is above `target`", losses in 0…1 of n documents.
 
@@ -112,8 +131,7 @@ def p_values(risk: np.ndarray, n: int, target: float) -> np.ndarray:
     """
     from scipy.stats import binom
 
-    if not 0 < target < 1:
-        raise InputError(f"target={target!r}: expected above 0, below 1.")
+    check_target(target)
     if n < 1:
         raise InputError(f"n={n!r}: expected at least one document.")
     risk = np.asarray(risk, float)
@@ -133,8 +151,7 @@ def certify(losses: np.ndarray, target: float, delta: float) -> tuple[int, np.nd
 
     Fixed-sequence testing: each hypothesis at level δ, until the first that is not rejected. Errors: InputError.
     """
-    if not 0 < delta < 1:
-        raise InputError(f"delta={delta!r}: expected above 0, below 1.")
+    check_target(target, delta)
     losses = np.asarray(losses, float)
     if losses.ndim != 2 or not losses.size:
         raise InputError(f"losses: shape {losses.shape}, expected [document, threshold].")

@@ -6,7 +6,7 @@ Values are float32, so that thresholds mean what they mean in a replay (relative
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,10 @@ from abbie_lens.corpus import Window, batches, padded
 from abbie_lens.errors import CheckpointError
 from abbie_lens.halting import HaltingPolicy
 from probes import decoding
-from probes.early_exit.replay import watched
+from probes.early_exit.answers import Counted
+from probes.early_exit.watch import watched
 from probes.inputs import prepare
 from probes.labels import UNDEFINED, get_label
-
-Counted = Callable[[np.ndarray], np.ndarray]
-"""Token ids of a window [pos] -> [pos] bool, the tokens that count: those whose next one is of interest."""
 
 
 @dataclass(frozen=True, eq=False)

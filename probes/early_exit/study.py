@@ -13,17 +13,21 @@ from typing import Any
 import numpy as np
 
 from abbie_lens import halting as rules_module
+from abbie_lens import tasks
 from abbie_lens.collecting.stretches import OnProgress, Stretches
 from abbie_lens.corpus import Window, cut_windows, padded, read_documents, window_size
 from abbie_lens.errors import InputError
 from abbie_lens.halting import HaltingPolicy
-from probes.early_exit import costs, shards, thresholds
+from abbie_lens.tasks.base import Task
+from probes.early_exit import costs, live_points, shards, thresholds
+from probes.early_exit.answers import counted
 from probes.early_exit.conclude import Gathered, conclude
-from probes.early_exit.replay import named
-from probes.early_exit.shards import Counted, Tokens
+from probes.early_exit.shards import Tokens
 from probes.early_exit.study_config import StudyConfig
 from probes.early_exit.study_result import ORACLE, HaltingStudy
 from probes.early_exit.sums import Ranks, Sums, binned, covariates, edges_of
+from probes.early_exit.watch import named
+from probes.inputs import prepare
 from probes.labels import get_label
 
 ORACLE_RULE: dict[str, Any] = {
@@ -39,15 +43,14 @@ def study(
     rules: Sequence[str | HaltingPolicy] | None = None,
     timed: bool = False,
     kv: str = "reuse",
-    counted: Counted | None = None,
+    task: Task | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> HaltingStudy:
     """Judge `rules` (None: all that say something of the model) on the text; the result, also in `config.out`.
 
-    timed: run every point live with the keys rule `kv`, on the first windows, for milliseconds. counted: which tokens
-    of a window count, by its ids (None: all that have a next one). A study that was stopped goes
-    on with `resume`; under torchrun every process takes its share. Errors: InputError for a text that can't be read or an
+    timed: run every point live with the keys rule `kv`, on the first windows, for milliseconds and NLL of the same runs.
+    task: what `config.counted="answers"` takes the answers from. A study that was stopped goes on with `resume`; under torchrun every process takes its share. Errors: InputError for a text that can't be read or an
     unknown rule; ExistsError without `resume`; DepthError.
     """
     if rules is None:
@@ -61,10 +64,11 @@ def study(
         config.batch_size * window,
         config.label,
         config.seed,
-        counted,
+        counted(config.counted, task),
     )
     begun = {
         "settings": {**config.settled(), "window": window},
+        "task": {} if task is None or config.counted == "all" else tasks.encode(task),
         "model": model.info().to_dict(),
         "rules": [policy.describe() for policy in policies],
     }
@@ -101,7 +105,7 @@ def _judge(
     if not len(sample):
         raise InputError(f"data={config.data!r}: no token has a defined NLL at every iteration.")
     described = tuple(policy.describe() for policy in policies)
-    levels = _levels(described, sample, r, config.points)
+    levels = _levels(described, sample, config.targets)
     n_rules, n_points = levels.shape
     edges = edges_of(covariates(sample, ids))
     counts = tuple(np.zeros(len(e) + 1) for e in edges)
@@ -121,19 +125,19 @@ def _judge(
                 steps = _steps(described, i, tokens, float(levels[i, j]))
                 sums.add(i * n_points + j, steps, tokens, ranks)
     fixed_flops, flops = costs.flops_by_exit(model, policies, r, window)
-    live, live_fixed = np.full(levels.shape, np.nan), np.full(r + 1, np.nan)
+    live = live_points.nothing(levels.shape, r)
     if timed:
         windows = cut_windows(read_documents(config.data), model.tokenizer, window)
         first = [w for w, _ in zip(windows, range(config.batch_size), strict=False)]
         tokens, mask, _ = padded(first, model.tokenizer)
-        live[:-1], live_fixed = costs.milliseconds(
-            model, tokens.to(model.device), None if mask is None else mask.to(model.device), r,
-            policies, levels[:-1], kv,
-        )  # fmt: skip
+        inputs = prepare(
+            model, tokens.to(model.device), r, None if mask is None else mask.to(model.device)
+        )
+        live = live_points.measure(model, inputs, policies, levels, kv)
     gathered = Gathered(
         sums=sums, rules=(*described, ORACLE_RULE), thresholds=levels, classes=classes,
         fixed_flops=fixed_flops, flops=np.concatenate([flops, fixed_flops[None]]),
-        milliseconds=live, fixed_milliseconds=live_fixed,
+        live=live,
         n_undefined=n_all - int(sums.fixed[0, :, 0].sum()), n_documents=len(documents),
     )  # fmt: skip
     return conclude(gathered, model.info(), config)
@@ -158,9 +162,10 @@ def _first_pass(folder: Path, size: int) -> tuple[Tokens, np.ndarray, int]:
     return held, ids, n_all
 
 
-def _levels(rules: tuple[dict[str, Any], ...], sample: Tokens, r: int, points: int) -> np.ndarray:
-    """[rule and oracle, 1 + points] thresholds: the default one, and those of target mean depths."""
-    targets = np.linspace(1, r, points) if points > 1 else np.array([(1 + r) / 2])
+def _levels(
+    rules: tuple[dict[str, Any], ...], sample: Tokens, targets: Sequence[float]
+) -> np.ndarray:
+    """[rule and oracle, 1 + target] thresholds: the rule's own, and those of target mean depths."""
     rows = [
         [rule["threshold"], *(thresholds.at_depth(rule, values, t) for t in targets)]
         for rule, values in zip(rules, sample.values, strict=True)

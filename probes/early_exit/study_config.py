@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from abbie_lens.errors import ConfigError
 from abbie_lens.settings import check_types
 from probes.labels import get_label
+
+COUNTED = ("all", "answers")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class StudyConfig:
     """Classes of tokens that are told apart (`probes.labels`)."""
     points: int = 8
     """Operating points of a rule besides its default threshold: target mean depths, evenly from 1 to r."""
+    mean_depths: tuple[float, ...] = ()
+    """Target mean depths chosen by hand, in the place of `points`."""
+    counted: str = "all"
+    """Which tokens count: "all" that have a next one, or "answers", those whose next one is an answer of the model's task."""
     sample: int = 4096
     """Tokens from which thresholds are chosen; what they then do is measured on all."""
     seed: int = 0
@@ -49,6 +57,23 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"halting: {name}={value!r}: expected an integer >= {least}.")
+        for depth in self.mean_depths:
+            if not 0 <= depth <= self.n_iters:
+                raise ConfigError(
+                    f"halting: mean_depths: {depth:g}: expected 0 to r={self.n_iters}."
+                )
+        if self.counted not in COUNTED:
+            raise ConfigError(
+                f"halting: counted={self.counted!r}: expected one of {', '.join(COUNTED)}."
+            )
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Mean depths that a rule's thresholds are chosen for."""
+        if self.mean_depths:
+            return tuple(map(float, self.mean_depths))
+        r = self.n_iters
+        return tuple(np.linspace(1, r, self.points)) if self.points > 1 else ((1 + r) / 2,)
 
     @property
     def folder(self) -> Path:
@@ -59,4 +84,5 @@ class StudyConfig:
         """What a study that goes on must have been begun with, in plain JSON types."""
         plain = dataclasses.asdict(self)
         del plain["out"]
+        plain["mean_depths"] = list(self.mean_depths)
         return plain

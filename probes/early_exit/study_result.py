@@ -22,6 +22,7 @@ METRICS = (
     "against_random", "against_fixed", "spearman_nll", "spearman_entropy", "spearman_frequency",
     "spearman_position",
 )  # fmt: skip
+CLASS_METRICS = ("depth", "nll", "agreement")
 TOLERANCES = (0.0, 0.01)
 """Nats above full depth's NLL that still count as equal perplexity: none, and about 1 % of perplexity."""
 
@@ -63,8 +64,12 @@ class HaltingStudy(Result):
     histogram: np.ndarray
     """[rule, point, k] share of tokens that exit after k."""
     classes: tuple[str, ...]
+    class_sizes: np.ndarray
+    """[class] tokens."""
     by_class: dict[str, np.ndarray]
-    """[rule, point, class] n, depth, nll, agreement."""
+    """[rule, point, class, (value, low, high)] each of CLASS_METRICS, over documents that hold the class."""
+    exits_by_class: np.ndarray
+    """[rule, point, class, k] tokens that exit after k."""
     fixed_nll: np.ndarray
     """[k, (value, low, high)] NLL of all tokens at one depth."""
     fixed_agreement: np.ndarray
@@ -78,8 +83,20 @@ class HaltingStudy(Result):
     """[tolerance, (value, low, high)] the same with one depth for all, the control."""
     milliseconds: np.ndarray
     """[rule, point] measured, per 1,000 tokens; NaN where nothing was timed."""
+    live_nll: np.ndarray
+    """[rule, point] mean NLL of the timed runs themselves, which serve fewer keys and read fewer tokens than the study."""
+    kv_error: np.ndarray
+    """[rule, point] mean KL of those runs from the same exits with all keys, nats (`probes.kv_sharing`)."""
     fixed_milliseconds: np.ndarray
-    """[k] the same for all tokens at one depth."""
+    """[k] milliseconds of all tokens at one depth."""
+    live_fixed_nll: np.ndarray
+    """[k] mean NLL of the timed tokens at one depth."""
+
+    @property
+    def report_views(self) -> tuple[dict[str, Any], ...]:
+        """What a report shows; milliseconds where any were measured."""
+        timed = ({"x": "milliseconds"},) if np.isfinite(self.milliseconds).any() else ()
+        return ({}, *timed, {"view": "against"}, {"view": "classes"}, {"view": "exits"})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +130,9 @@ class HaltingStudy(Result):
             if low > 0
             else "cannot be told from exits dealt at random"
         )
-        pays = ""
+        pays = "; what it costs in FLOPs is not counted for this model"
+        if np.isfinite(self.fixed_flops).all():
+            pays = ""
         if np.isfinite(fixed_low):
             pays = (
                 "; with its own cost it beats one depth for all"
@@ -141,24 +160,26 @@ class HaltingStudy(Result):
         for name, found in self.metrics.items():
             for suffix, x in zip(("", "_low", "_high"), np.moveaxis(found, -1, 0), strict=True):
                 columns[name + suffix] = x.ravel()
-        for name in ("ece", "auroc", "auroc_error", "milliseconds"):
+        for name in ("ece", "auroc", "auroc_error", "milliseconds", "live_nll", "kv_error"):
             columns[name] = getattr(self, name).ravel()
         for i, name in enumerate(self.classes):
-            for what in ("depth", "nll", "agreement"):
-                columns[f"{what} of {name}"] = self.by_class[what][..., i].ravel()
+            for what, found in self.by_class.items():
+                for suffix, x in zip(("", "_low", "_high"), np.moveaxis(found, -1, 0), strict=True):
+                    columns[f"{what}{suffix} of {name}"] = x[..., i].ravel()
         depth = np.arange(len(self.fixed_nll))
         fixed = pd.DataFrame(
             {
                 "rule": "fixed", "point": depth, "depth": depth.astype(float), "flops": self.fixed_flops,
                 "nll": self.fixed_nll[:, 0], "nll_low": self.fixed_nll[:, 1],
                 "nll_high": self.fixed_nll[:, 2], "agreement": self.fixed_agreement,
-                "milliseconds": self.fixed_milliseconds,
+                "milliseconds": self.fixed_milliseconds, "live_nll": self.live_fixed_nll,
             }
         )  # fmt: skip
         return pd.concat([pd.DataFrame(columns), fixed], ignore_index=True)
 
     def figure(self, *, theme: str = "light", view: str = "frontier", **options: Any) -> go.Figure:
-        """`view="frontier"` (x="flops", "depth" or "milliseconds"; rules=, mark=(rule, point)), or `"classes"` of one rule."""
+        """`view="frontier"` (x="flops", "depth" or "milliseconds"; rules=, mark=(rule, point)), `"saving"`, the iso-FLOPs test
+        `"against"`, or the marked point's `"classes"` and `"exits"`."""
         from probes.figures import halting_study as figures
 
         return figures.draw(self, view=view, theme=theme, **options)

@@ -75,8 +75,10 @@ class Sums:
         """n, NLL and agreement of all tokens after k, [stat, group, k]."""
         self.squares = np.zeros((2, len(COVARIATES), GROUPS))
         """Sum of ranks and of their squares."""
-        self.by_class = np.zeros((n_points, 4, n_classes))
-        """[point, (n, steps, nll, agrees), class]."""
+        self.by_class = np.zeros((n_points, 4, GROUPS, n_classes))
+        """[point, (n, steps, nll, agrees), group, class]."""
+        self.exits_by_class = np.zeros((n_points, n_classes, self.depths))
+        """[point, class, k] tokens that exit after k."""
         self.by_confidence = np.zeros((n_points, 2, 2, CONFIDENCE_BINS))
         """[point, (n, confidence), wrong or right, bin]."""
 
@@ -105,8 +107,13 @@ class Sums:
         for i, x in enumerate(stats):
             self.by_exit[point, i] += np.bincount(cell, x, size).reshape(GROUPS, self.depths)
         n_classes = self.by_class.shape[-1]
+        cell = (tokens.document % GROUPS) * n_classes + tokens.classes
         for i, x in enumerate((stats[0], steps, nll, agrees)):
-            self.by_class[point, i] += np.bincount(tokens.classes, x, n_classes)
+            added = np.bincount(cell, x, GROUPS * n_classes)
+            self.by_class[point, i] += added.reshape(GROUPS, n_classes)
+        cell = tokens.classes * self.depths + steps
+        added = np.bincount(cell, minlength=n_classes * self.depths)
+        self.exits_by_class[point] += added.reshape(n_classes, self.depths)
         confidence = tokens.confidence[at]
         level = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
         cell = right.astype(int) * CONFIDENCE_BINS + level

@@ -21,6 +21,10 @@ def at_depth(rule: dict[str, Any], values: np.ndarray, depth: float) -> float:
         raise InputError(f"depth={depth!r}: expected 0 to r={r}.")
     values = values.reshape(len(values), -1)
     taken = np.unique(values[np.isfinite(values)]).astype(np.float64)
+    if (
+        "policies" in rule
+    ):  # a combination counts its rules; at none it would stop whatever they say
+        taken = taken[taken >= 1]
     if not taken.size:
         return float(rule["threshold"])
     beyond = np.nextafter(taken[-1].astype(np.float32), np.float32(np.inf)).astype(np.float64)

@@ -15,6 +15,7 @@ from probes.figures.room import give_room
 if TYPE_CHECKING:
     from probes.early_exit.outcome import HaltingOutcome, HaltingSweep
 
+COSTS = {"steps": "mean steps per token", "flops": "FLOPs per token, share of full depth"}
 METRICS = {"agreement": "agreement with full depth", "nll": "NLL of the next token at exit (nats)"}
 
 
@@ -126,10 +127,12 @@ def _histogram(result: HaltingOutcome, theme: Any) -> go.Figure:
         showlegend=False,
     )
     if np.isfinite(result.mean_steps):
+        mean = f"mean {result.mean_steps:.2f}"
+        side = "right" if result.mean_steps > result.n_iters / 2 else "left"
         fig.add_vline(
             x=result.mean_steps,
             line={"color": style.palette(theme).ink, "dash": "dash", "width": 1.5},
-            annotation={"text": f"mean {result.mean_steps:.2f}", "yanchor": "bottom", "y": 1},
+            annotation={"text": mean, "yanchor": "bottom", "y": 1, "xanchor": side},
         )
     style.iteration_axis(fig, len(result.histogram), title="exit step k")
     fig.update_yaxes(title={"text": "tokens"}, rangemode="tozero")
@@ -139,21 +142,32 @@ def _histogram(result: HaltingOutcome, theme: Any) -> go.Figure:
     return give_room(fig, 220, panel_titles=True)
 
 
-def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: Any) -> go.Figure:
+def sweep(
+    result: HaltingSweep, *, metric: str, x: str, threshold: float | None, theme: Any
+) -> go.Figure:
     """Quality against mean steps: the rule over its thresholds, random exits and fixed depths."""
     if metric not in METRICS:
         raise InputError(f"metric={metric!r}: expected one of {', '.join(METRICS)}.")
+    if x not in COSTS:
+        raise InputError(f"x={x!r}: expected one of {', '.join(COSTS)}.")
+    if x == "flops" and not len(result.flops):
+        raise InputError("x='flops': no FLOPs were given for this sweep; expected 'steps'.")
+    depth = np.arange(len(result.fixed_nll), dtype=float)
     steps = result.mean_steps if metric == "agreement" else result.mean_steps_scored
+    cheap, best = steps, result.oracle_steps
+    if x == "flops":
+        best = np.interp(best, depth, result.fixed_flops)
+        steps, cheap, depth = result.flops, result.random_flops, result.fixed_flops
     rule, random = getattr(result, metric), getattr(result, f"random_{metric}")
     spread = 1.96 * getattr(result, f"random_{metric}_sd")
     fig = style.new_figure(
-        f"Depth against {'agreement' if metric == 'agreement' else 'NLL'} · {_title(result.rule)}",
+        f"{'Depth' if x == 'steps' else 'FLOPs'} against {'agreement' if metric == 'agreement' else 'NLL'} · {_title(result.rule)}",
         style.subtitle(result, None),
         theme=theme,
     )
     looks = [style.series(0, theme), style.series(1, theme), style.role("h0", theme)]
     fig.add_scatter(
-        x=np.concatenate([steps, steps[::-1]]),
+        x=np.concatenate([cheap, cheap[::-1]]),
         y=np.concatenate([random + spread, (random - spread)[::-1]]),
         fill="toself",
         fillcolor=style.rgba(looks[1]["color"], 0.15),
@@ -162,26 +176,26 @@ def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: 
         hoverinfo="skip",
         showlegend=False,
     )
-    depth = np.arange(len(result.fixed_nll))
     curves = [
         ("fixed depth", depth, getattr(result, f"fixed_{metric}"), looks[2], None),
-        ("random exits of equal depth", steps, random, looks[1], result.thresholds),
+        ("random exits of equal depth", cheap, random, looks[1], result.thresholds),
         (_title(result.rule), steps, rule, looks[0], result.thresholds),
     ]
     if metric == "nll" and len(result.oracle_nll):
         look = style.series(4, theme)
-        curves.append(("oracle (bound)", result.oracle_steps, result.oracle_nll, look, None))
-    for name, x, y, look, levels in curves:
+        curves.append(("oracle (bound)", best, result.oracle_nll, look, None))
+    unit = "steps" if x == "steps" else "of full depth's FLOPs"
+    for name, cost, y, look, levels in curves:
         at = "" if levels is None else "<br>threshold %{customdata:.3g}"
         fig.add_scatter(
-            x=x,
+            x=cost,
             y=y,
             name=name,
             mode="lines+markers",
             line={"color": look["color"], "dash": look["dash"], "width": 2},
             marker={"symbol": look["symbol"], "size": 6},
             customdata=levels,
-            hovertemplate=f"{name}<br>%{{x:.2f}} steps, %{{y:.4g}}{at}<extra></extra>",
+            hovertemplate=f"{name}<br>%{{x:.2f}} {unit}, %{{y:.4g}}{at}<extra></extra>",
         )
     if threshold is not None and len(result.thresholds):
         i = int(np.abs(result.thresholds - threshold).argmin())
@@ -191,16 +205,13 @@ def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: 
             mode="markers",
             name=f"threshold {result.thresholds[i]:.3g}",
             marker={
-                "symbol": "circle-open",
-                "size": 15,
-                "color": style.palette(theme).ink,
-                "line": {"width": 2.5},
+                "symbol": "circle-open", "size": 15, "color": style.palette(theme).ink, "line": {"width": 2.5},
             },
             hoverinfo="skip",
-        )
+        )  # fmt: skip
     fig.update_xaxes(
-        title={"text": "mean steps per token"},
-        range=[-0.3, result.n_iters + 0.3],
+        title={"text": COSTS[x]},
+        range=[-0.3, result.n_iters + 0.3] if x == "steps" else None,
         zeroline=False,
     )
     fig.update_yaxes(title={"text": METRICS[metric]})
@@ -208,6 +219,8 @@ def sweep(result: HaltingSweep, *, metric: str, threshold: float | None, theme: 
         f"{result.rule['formula']}. Random: the same exit steps dealt to the tokens at random, exact"
         " mean ± 1.96 standard deviations. Fixed: every token exits at k."
     )
+    if x == "flops":
+        text += " FLOPs: the rule's own looks counted; random and oracle do not look."
     style.caption(fig, text)
     return give_room(fig, 290, legend_lines=1)
 

@@ -60,7 +60,7 @@ def probe(result: ExitProbeFit, *, theme: style.Theme) -> go.Figure:
     """AUROC by iteration, that of shuffled labels, and the share of settled tokens."""
     n, m = result.n_documents
     fig = style.new_figure(
-        "Linear exit probe · does the state tell that the answer will stay?",
+        "Does the state tell that the answer stays?",
         f"{labels.escape(result.model.name)} · r = {result.n_iters} · {n} documents to fit, {m} to test",
         theme=theme,
     )

@@ -8,12 +8,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from abbie_lens.errors import InputError
-from probes.figures import labels, style
+from probes.figures import halting_choice, halting_classes, labels, style
+from probes.figures.halting_classes import subtitle
 from probes.figures.room import give_room
 
 if TYPE_CHECKING:
     from probes.early_exit.study_result import HaltingStudy
 
+VIEWS = ("frontier", "against", "classes", "exits")
 COSTS = {
     "flops": "FLOPs per token, share of full depth",
     "depth": "mean iterations per token",
@@ -30,11 +32,14 @@ def draw(
     rules: list[str] | None = None,
     mark: tuple[str, int] | None = None,
 ) -> go.Figure:
-    """The frontier of `rules` (None: all), or the classes of tokens at the marked point. Errors: InputError."""
-    if view == "classes":
-        return _classes(result, mark or (result.names[0], 0), theme)
+    """The frontier of `rules` (None: all), or another of VIEWS. Errors: InputError."""
+    if view == "against":
+        return halting_choice.draw(result, theme)
+    if view in ("classes", "exits"):
+        drawn = halting_classes.depths if view == "classes" else halting_classes.exits
+        return drawn(result, mark or (result.names[0], 0), theme)
     if view != "frontier":
-        raise InputError(f"view={view!r}: expected 'frontier' or 'classes'.")
+        raise InputError(f"view={view!r}: expected one of {', '.join(VIEWS)}.")
     if x not in COSTS:
         raise InputError(f"x={x!r}: expected one of {', '.join(COSTS)}.")
     return _frontier(result, x, list(result.names if rules is None else rules), mark, theme)
@@ -43,25 +48,37 @@ def draw(
 def _frontier(
     result: HaltingStudy, x: str, rules: list[str], mark: tuple[str, int] | None, theme: style.Theme
 ) -> go.Figure:
-    fig = style.new_figure("Quality against cost", _subtitle(result), theme=theme)
+    fig = style.new_figure("Quality against cost", subtitle(result), theme=theme)
+    live = x == "milliseconds"
     fixed_x = _fixed_cost(result, x)
-    value, low, high = result.fixed_nll.T
-    _line(fig, "one depth for all", fixed_x, value, low, high, look=style.role("h0", theme))
+    fixed = _without_interval(result.live_fixed_nll) if live else result.fixed_nll
+    _line(fig, "one depth for all", fixed_x, fixed, look=style.role("h0", theme))
     for number, name in enumerate(rules):
         i = result.index(name)
-        cost, nll = _cost(result, x, i), result.metrics["nll"][i]
-        order = np.argsort(cost, kind="stable")
         oracle = i == len(result.rules) - 1
-        look = style.role("control", theme) if oracle else style.series(number, theme)
+        if live and oracle:
+            continue  # no rule that could be run
+        cost = _cost(result, x, i)
+        nll = _without_interval(result.live_nll[i]) if live else result.metrics["nll"][i]
+        order = np.argsort(cost, kind="stable")
+        look = style.series(number, theme)
         title = labels.escape(result.rules[i]["title"]) + (" (bound)" if oracle else "")
-        _line(fig, title, cost[order], *(nll[order, j] for j in range(3)), look=look)
+        told = np.char.mod("<br>KV-sharing error %.2g nats", result.kv_error[i]) if live else None
+        _line(
+            fig,
+            title,
+            cost[order],
+            nll[order],
+            look=look,
+            more=None if told is None else told[order],
+        )
         if mark is not None and mark[0] == name:
             at = mark[1]
-            randomly = result.metrics["random_nll"][i, at, 0]
-            for label, y, symbol in (
-                (f"τ = {result.thresholds[i, at]:.3g}", nll[at, 0], "circle-open"),
-                ("its exits dealt at random", randomly, "x"),
-            ):
+            marks = [(f"τ = {result.thresholds[i, at]:.3g}", nll[at, 0], "circle-open")]
+            if not live:
+                randomly = result.metrics["random_nll"][i, at, 0]
+                marks.append(("its exits dealt at random", randomly, "x"))
+            for label, y, symbol in marks:
                 fig.add_scatter(
                     x=[cost[at]], y=[y], mode="markers", name=label,
                     marker={
@@ -72,10 +89,12 @@ def _frontier(
                 )  # fmt: skip
     fig.update_xaxes(title={"text": COSTS[x]}, zeroline=False, rangemode="tozero")
     fig.update_yaxes(title={"text": "NLL of the next token at exit (nats)"})
-    style.caption(
-        fig,
-        f"{result.formula}. Bars: 95% bootstrap over documents. Oracle: {result.rules[-1]['formula']}, no rule at all.",
+    about = (
+        "Time and NLL of the same live runs, on the first windows; the error of serving fewer keys is in the hover text."
+        if live
+        else f"{result.formula}. Bars: 95% bootstrap over documents. Oracle: {result.rules[-1]['formula']}, no rule at all."
     )
+    style.caption(fig, about)
     return give_room(fig, 320, legend_lines=2 + len(rules) // 4)
 
 
@@ -83,12 +102,12 @@ def _line(
     fig: go.Figure,
     name: str,
     x: np.ndarray,
-    y: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    nll: np.ndarray,
     *,
     look: dict,
+    more: np.ndarray | None = None,
 ) -> None:
+    y, low, high = nll.T
     fig.add_scatter(
         x=x, y=y, name=name, mode="lines+markers",
         line={"color": look["color"], "dash": look["dash"], "width": 2},
@@ -97,8 +116,13 @@ def _line(
             "type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low,
             "color": style.rgba(look["color"], 0.4), "thickness": 1, "width": 0,
         },
-        hovertemplate=f"{name}<br>%{{x:.3g}}, %{{y:.4f}} nats<extra></extra>",
+        customdata=more,
+        hovertemplate=f"{name}<br>%{{x:.3g}}, %{{y:.4f}} nats{'' if more is None else '%{customdata}'}<extra></extra>",
     )  # fmt: skip
+
+
+def _without_interval(nll: np.ndarray) -> np.ndarray:
+    return np.stack([nll, np.full_like(nll, np.nan), np.full_like(nll, np.nan)], -1)
 
 
 def _fixed_cost(result: HaltingStudy, x: str) -> np.ndarray:
@@ -114,40 +138,3 @@ def _cost(result: HaltingStudy, x: str, i: int) -> np.ndarray:
         return result.milliseconds[i]
     found = result.metrics[x][i, :, 0]
     return found / result.fixed_flops[-1] if x == "flops" else found
-
-
-def _classes(result: HaltingStudy, mark: tuple[str, int], theme: style.Theme) -> go.Figure:
-    name, at = mark
-    i = result.index(name)
-    size, depth = result.by_class["n"][i, at], result.by_class["depth"][i, at]
-    shown = np.flatnonzero(size > 0)
-    fig = style.new_figure(
-        f"Iterations by class of token · {labels.escape(result.rules[i]['title'])} τ = {result.thresholds[i, at]:.3g}",
-        _subtitle(result),
-        theme=theme,
-    )
-    fig.add_bar(
-        x=[labels.escape(result.classes[c]) for c in shown],
-        y=depth[shown],
-        marker={"color": style.role("trained", theme)["color"]},
-        customdata=[
-            f"{labels.escape(result.classes[c])}: {depth[c]:.2f} iterations<br>{size[c]:,.0f} tokens, NLL at exit "
-            f"{result.by_class['nll'][i, at, c]:.3f} nats<br>same top token as full depth: "
-            f"{result.by_class['agreement'][i, at, c]:.1%}"
-            for c in shown
-        ],
-        hovertemplate="%{customdata}<extra></extra>",
-        showlegend=False,
-    )
-    mean = result.metrics["depth"][i, at, 0]
-    fig.add_hline(y=mean, line={"color": style.palette(theme).ink, "dash": "dash", "width": 1.5})
-    fig.update_yaxes(title={"text": "mean exit step k"}, range=[0, result.n_iters + 0.2])
-    style.caption(fig, f"Mean exit step of each class; dashed: of all tokens, {mean:.2f}.")
-    return give_room(fig, 260)
-
-
-def _subtitle(result: HaltingStudy) -> str:
-    return (
-        f"{labels.escape(result.model.name)} · r = {result.n_iters} · {result.n_tokens:,} tokens of"
-        f" {result.n_documents:,} documents"
-    )

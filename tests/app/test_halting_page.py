@@ -2,7 +2,11 @@
 
 import probes
 from abbie_lens import load
+from probes import bundle
 from probes.early_exit import sentences
+from probes.early_exit.study import study
+from probes.early_exit.study_config import StudyConfig
+from tests.corpus import text
 
 from .conftest import TEXT
 from .test_pages import assert_calm, figures, texts, titles
@@ -21,7 +25,8 @@ def test_every_figure_has_a_sentence_of_its_own_numbers(dashboard, model_folders
     bars = [t for t in figures(at)[0]["data"] if t["type"] == "bar"]
     told = sorted(p for t in bars for p, _ in t["customdata"])
     assert told == list(range(outcome.exit_step.size))
-    curve = next(f for f in figures(at) if f["layout"]["title"]["text"].startswith("Depth"))
+    curve = next(f for f in figures(at) if f["layout"]["title"]["text"].startswith("FLOPs"))
+    assert curve["layout"]["xaxis"]["title"]["text"].startswith("FLOPs")
     assert "oracle (bound)" in [trace.get("name") for trace in curve["data"]]
 
 
@@ -43,3 +48,17 @@ def test_a_live_run_is_timed_beside_the_page(dashboard):
     result = at.session_state["live_job"][1].result
     assert result.sentence() in said(at) and "times by FLOPs" in said(at)
     assert result.milliseconds > 0 and result.exit_step.max() <= 4
+
+
+def test_a_study_opens_on_the_page(dashboard, model_folders, tmp_path):
+    data = tmp_path / "texts.txt"
+    data.write_text("\f".join(text(s, 30) for s in range(3)))
+    config = StudyConfig(str(data), str(tmp_path / "out"), 2, points=1)
+    found = study(load(model_folders[0]), config, rules=("kl", "direction_distance"))
+    folder = bundle.save({"halting_study": found}, tmp_path / "bundle")
+    at = dashboard("halting.py", bundle=str(folder))
+    assert_calm(at)
+    assert found.verdict("kl", 0) in said(at)
+    assert [title.split(" ")[0] for title in titles(at)] == [
+        "Quality", "Depth", "Exits", "Are",
+    ]  # fmt: skip

@@ -2,17 +2,24 @@
 
 import streamlit as st
 
-from app.view import figures, page, plain, thresholds, timing
+from app.view import exit_costs, figures, halting_study, page, plain, thresholds, timing
 from app.view.sidebar import MAX_ITERS
 from app.view.source import LiveSource
 from probes import Halting, HaltingOutcome
 from probes.early_exit import sentences
 
+study = halting_study.held(page.source())
 page.header(
     "When could each token have stopped?",
     "One run to depth r is replayed: a rule stops a token at the first iteration at which its value "
-    "crosses the threshold τ.",
+    "crosses the threshold τ."
+    if study is None
+    else "Rules judged over a corpus, each at several thresholds, beside one depth for all, its exits "
+    "dealt at random, and the best exits there are.",
 )
+if study is not None:
+    halting_study.show(page.source(), study)  # type: ignore[arg-type]
+    st.stop()
 halting: Halting = page.source().result("halting")  # type: ignore[assignment]
 titles = {rule["name"]: rule["title"] for rule in halting.rules}
 
@@ -78,13 +85,22 @@ with beside:
 with st.expander("The rule's value at every token and iteration"):
     figures.show(outcome, "halting", height=560, view="map")
 with st.expander("Depth against quality, over all thresholds"):
-    metric = st.segmented_control(
+    left, right = st.columns(2)
+    metric = left.segmented_control(
         "Quality", ["agreement", "nll"], default="nll", required=True, key="quality",
-        format_func={"agreement": "Agreement with full depth", "nll": "NLL (nats)"}.get,
+        format_func={"agreement": "Agreement", "nll": "NLL (nats)"}.get,
         bind="query-params",
     )  # fmt: skip
-    sweep = halting.sweep(name, also=[outcome.threshold])
-    figures.show(sweep, "halting-sweep", metric=metric, threshold=outcome.threshold)
+    cost = exit_costs.of(page.source(), name, int(halting.valid.sum()))
+    axes = ["flops", "steps"] if cost is not None else ["steps"]
+    x = right.segmented_control(
+        "Cost", axes, default=axes[0], required=True, key="cost", bind="query-params",
+        format_func={"flops": "FLOPs", "steps": "Iterations"}.get,
+    )  # fmt: skip
+    sweep = halting.sweep(name, also=[outcome.threshold], flops=cost)
+    figures.show(sweep, "halting-sweep", metric=metric, x=x, threshold=outcome.threshold)
+    if cost is None:
+        st.caption("FLOPs are counted where one of the package's own models runs here.")
     st.markdown(plain.markdown(f"{sentences.frontier(outcome)} {sentences.oracle(sweep, outcome)}"))
 with st.expander("Which tokens stop when"):
     figures.show(outcome, "halting-classes", view="classes")

@@ -78,7 +78,7 @@ def test_metrics_are_those_of_all_tokens_at_once(made, model):
                 assert value("oracle_error") == pytest.approx((steps - best)[ever].mean())
     assert result.histogram.sum(-1) == pytest.approx(1)
     by_class = result.by_class
-    added = np.nansum(by_class["depth"] * by_class["n"], -1) / result.n_tokens
+    added = np.nansum(by_class["depth"][..., 0] * result.class_sizes, -1) / result.n_tokens
     assert added == pytest.approx(result.metrics["depth"][..., 0])
 
 
