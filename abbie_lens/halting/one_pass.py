@@ -38,6 +38,11 @@ class Pass:
     looks: list[Computed] = field(default_factory=list)
     asked: list[tuple[int, int]] = field(default_factory=list)
     k: int = 0
+    h: Tensor = field(init=False, repr=False)
+    """[batch, pos, d_model] h that each token stopped with."""
+    z: Tensor = field(init=False, repr=False)
+    left: bool = False
+    """Whether h and z are there: from the start, or since the first token left."""
 
     def run(self, start: dict[str, Any]) -> None:
         """Leaves `exits`, `h` and `z` of all tokens."""
@@ -48,9 +53,8 @@ class Pass:
         sites = self.model.loop.hook_state, self.model.loop.hook_readout
         try:
             state = self._begin(start)
-            # Buffers of this pass: what is handed to hooks is always a copy.
-            self.h, self.z = (self._whole(x) for x in (state.h, state.z))
-            sites[0].last, sites[1].last = self.h, self.z
+            if self.real is not None:
+                self._keep(state)
             self._iterate(state)
         finally:
             self.model.clock.rows = None
@@ -122,8 +126,9 @@ class Pass:
                 f"halting: {self.policy.name if self.policy else 'the policy'} stops tokens before the first iteration, where they have no keys "
                 "for others; set min_iters=1, or kv='full'."
             )
-        self._leave(state, rows, stop)
-        if bool(stop.all()):
+        everyone = bool(stop.all())
+        self._leave(state, rows, None if everyone else stop)
+        if everyone:
             return None, rows, decision, None
         lead = (state.h.shape[0], state.h.shape[1])
         batch, pos = self.tokens.shape
@@ -140,8 +145,21 @@ class Pass:
         )  # fmt: skip
         return state, rows, decision.take(kept), None
 
+    def _keep(self, state: State) -> None:
+        """Buffers of this pass for what tokens leave behind: what is handed to hooks is always a copy."""
+        self.h, self.z = (self._whole(x) for x in (state.h, state.z))
+        self.left = True
+        self.model.loop.hook_state.last, self.model.loop.hook_readout.last = self.h, self.z
+
     def _leave(self, state: State, rows: Rows | None, which: Tensor | None) -> None:
         """Write down where these tokens [n] (None: all of `rows`) have come."""
+        if not self.left and which is None and self.rule.name != "full":
+            # All at once: nothing has to be put together.
+            self.h, self.z, self.left = state.h, state.z, True
+            self.exits.fill_(state.k)
+            return
+        if not self.left:
+            self._keep(state)
         n = self.exits.numel() if rows is None else len(rows)
         at = torch.arange(n, device=self.exits.device) if which is None else which.nonzero()[:, 0]
         index = at if rows is None else rows.index[at]

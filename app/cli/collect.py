@@ -11,6 +11,7 @@ import typer
 
 from app.cli import loops
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Device, Json, Resume
 
 if TYPE_CHECKING:
     from abbie_lens.collecting import CollectProgress
@@ -39,16 +40,12 @@ def command(
     start: Start = None,
     stop: Stop = None,
     loop: Rule = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
+    device: Device = None,
     dtype: Annotated[
         str | None, typer.Option(help="Run in float32, bfloat16, …  [as stored]")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a collection that was stopped.")
-    ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    resume: Resume = False,
+    json_output: Json = False,
 ) -> None:
     """Run a model over text and store sites by token and iteration; a killed run goes on with --resume."""
     from rich.console import Console

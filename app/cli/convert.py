@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli.options import Json
+
 
 def command(
     source: Annotated[str, typer.Argument(help="Pickled file, folder with one, or hub id.")],
@@ -15,9 +17,7 @@ def command(
         Path | None, typer.Option(help="File or folder to write.  [beside it, or ./NAME]")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Read pickled weights once, tensors alone (weights_only=True), and write them as safetensors."""
     from abbie_lens.files.convert import convert

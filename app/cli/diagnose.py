@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Device, Dtype, Json
 
 
 def command(
@@ -48,11 +49,9 @@ def command(
         str | None, typer.Option(help="A prompt of as many tokens, with another answer.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random-initialisation control.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON on stdout.")
-    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_output: Json = False,
 ) -> None:
     """Run the analyses on a text; write tables, states and a report that says what the numbers mean."""
     prompt = _prompt(text, file)

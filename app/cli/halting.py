@@ -10,6 +10,7 @@ import typer
 
 from app.cli import loops
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Device, Dtype, Json, Resume
 
 
 def command(
@@ -78,14 +79,10 @@ def command(
     start: Start = None,
     stop: Stop = None,
     loop: Rule = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a study that was stopped.")
-    ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the table as JSON on stdout.")
-    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    resume: Resume = False,
+    json_output: Json = False,
 ) -> None:
     """When may tokens stop: every rule at several depths, beside one depth for all, random exits and an oracle."""
     from rich.console import Console

@@ -10,6 +10,7 @@ import typer
 
 from app.cli import loops
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Json
 
 if TYPE_CHECKING:
     from abbie_lens.files.inspect import Inspection
@@ -34,7 +35,7 @@ def command(
         Path | None, typer.Option(help="Where blocks are kept that no device has room for.")
     ] = None,
     sites: Annotated[bool, typer.Option("--sites", help="List every site.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Print a model's format, split, depth, gate, tokenizer, sites, and the memory that it needs."""
     from abbie_lens.files.inspect import inspect

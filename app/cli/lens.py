@@ -12,6 +12,7 @@ import typer
 
 from app.cli import loops
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Device, Dtype, Json, Resume
 
 if TYPE_CHECKING:
     from probes.lenses import FittedLens, JacobianConfig, TunedConfig
@@ -29,11 +30,7 @@ Out = Annotated[
 ]
 NIters = Annotated[int, typer.Option("--n-iters", "-r", min=1, help="Depth it leads to.")]
 BlockRows = Annotated[str, typer.Option(help="Rows for blocks too: none, body or all.")]
-Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")]
 Store = Annotated[str, typer.Option(help="Store the matrices in float32, bfloat16 or float16.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")]
 
 lens = typer.Typer(
     help="Make the tuned or the Jacobian lens of a model.",

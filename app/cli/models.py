@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.options import Json
+
 if TYPE_CHECKING:
     from abbie_lens.zoo import ZooModel
     from app.catalog import Entry
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def command(
     loops: Annotated[bool, typer.Option("--loops", help="List the loop families instead.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json_output: Json = False,
 ) -> None:
     """List the bundled models (sizes, held-out loss or accuracy on a task by depth r) and the installed ones; or the loop families."""
     if loops:

@@ -12,6 +12,7 @@ import typer
 
 from app.cli import loops
 from app.cli.loops import Rule, Start, Stop
+from app.cli.options import Device, Dtype, Json, Resume
 
 if TYPE_CHECKING:
     from abbie_lens.collecting import CollectProgress
@@ -61,14 +62,10 @@ def command(
     start: Start = None,
     stop: Stop = None,
     loop: Rule = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was stopped.")
-    ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the table as JSON on stdout.")
-    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    resume: Resume = False,
+    json_output: Json = False,
 ) -> None:
     """Probe a label, with every baseline; a killed run goes on with --resume."""
     from app.cli import probe_labels

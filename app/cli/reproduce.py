@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.options import Json
+
 if TYPE_CHECKING:
     from probes.reproduction import ReproduceConfig, Stage
 
@@ -56,9 +58,7 @@ def command(
     utilisation: Annotated[
         float, typer.Option(help="For --plan: share of the GPU's peak that training reaches.")
     ] = 0.35,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Train every loop family alike, measure them, and judge the papers' claims; resumes where it stopped."""
     if quick and config not in (None, "quick"):

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.options import Json
+
 _Out = Annotated[
     Path | None,
     typer.Option(
@@ -74,9 +76,7 @@ def command(
         Path | None,
         typer.Option(help="Write the document of the finished runs in the folder SOURCE, no more."),
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Cut a looped model out of a plain one; with --start, --stop, --data, --heldout teach it to loop, resumably."""
     if report is not None:

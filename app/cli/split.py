@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.loops import Rule
+from app.cli.options import Device, Dtype, Json
 
 
 def command(
@@ -18,14 +19,12 @@ def command(
     rule: Rule = None,
     lengths: Annotated[str, typer.Option(help="Blocks in a window: 1,2,4.")] = "1,2,4",
     max_tokens: Annotated[int, typer.Option(min=2, help="Of the text, from its beginning.")] = 1024,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, …  [as stored]")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
     figure: Annotated[
         Path | None, typer.Option(dir_okay=False, help="HTML file for the map of losses.")
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Measure every window of a plain decoder: by how far each block turns the stream, and the loss with it looped."""
     from app.cli import loops

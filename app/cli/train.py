@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.options import Device, Json
 from app.cli.train_settings import settings_of
 
 _Data = Annotated[
@@ -108,7 +109,7 @@ def command(
     precision: Annotated[
         str | None, typer.Option(help="auto, float32 or bfloat16.  [auto]")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.  [the best here]")] = None,
+    device: Device = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.  [torch's choice]")] = None,
     log_every: Annotated[int | None, typer.Option(help="Steps between log lines.  [10]")] = None,
     eval_every: Annotated[
@@ -124,9 +125,7 @@ def command(
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Continue from the newest checkpoint.")
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")
-    ] = False,
+    json_output: Json = False,
 ) -> None:
     """Train a looped model on text or a task; progress goes to stderr, a killed run resumes with --resume."""
     given = {name: value for name, value in locals().items() if value is not None}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-TOL, MAX_ITER = 1e-3, 400
+TOL, MAX_ITER = 3e-4, 400
 
 
 @dataclass(frozen=True)
