@@ -116,7 +116,9 @@ def test_a_link_reproduces_the_view(dashboard):
 
 def test_the_ring_on_the_curve_stands_at_the_sliders_threshold(dashboard):
     at = dashboard("halting.py", query={"rule": "KL divergence", "threshold_kl": "0.02"})
-    curve = next(figure for figure in figures(at) if "FLOPs against" in figure["layout"]["title"]["text"])
+    curve = next(
+        figure for figure in figures(at) if "FLOPs against" in figure["layout"]["title"]["text"]
+    )
     assert "threshold 0.02" in [trace.get("name") for trace in curve["data"]]
 
 

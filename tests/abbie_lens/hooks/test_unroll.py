@@ -58,6 +58,14 @@ def test_abbie_d_refuses_by_name(tiny_model, tokens, residual):
 
 
 @torch.no_grad()
+def test_a_normed_stream_is_no_sum(tiny_model, tokens):
+    model = tiny_model(AbbieC(), norm_placement="sandwich_stream")
+    plain = model.run_with_cache(tokens, n_iters=3)[1].unroll()
+    with pytest.raises(SiteError, match="decompose_resid: blocks with norm_placement"):
+        plain.decompose_resid()
+
+
+@torch.no_grad()
 def test_abbie_d_at_one_iteration_is_a_plain_sum_again(tiny_model, tokens):
     plain = tiny_model(AbbieD("between")).run_with_cache(tokens, n_iters=1)[1].unroll()
     torch.testing.assert_close(
