@@ -90,15 +90,15 @@ class UnrolledCache(ActivationCache):
     def _require_plain_sum(self, tool: str) -> None:
         model: Any = self.model
         loop = model.source.cfg.loop
-        if getattr(model.source.cfg, "norm_placement", "pre") == "sandwich_stream":
-            raise SiteError(
-                f"{tool}: blocks with norm_placement='sandwich_stream' norm the stream itself, so their outputs do not "
-                "add up to it. accumulated_resid and logit_lens are exact."
-            )
         if not loop.sums_plainly(model.n_iters):
             raise SiteError(
                 f"{tool}: in {loop.family} at r = {model.n_iters} the carry between iterations re-weights earlier "
                 "outputs, so block outputs do not add up to the stream. accumulated_resid and logit_lens are exact."
+            )
+        if getattr(model.source.cfg, "norm_placement", "pre") == "sandwich_stream":
+            raise SiteError(
+                f"{tool}: blocks with norm_placement='sandwich_stream' norm the stream itself, so their outputs do not "
+                "add up to it. accumulated_resid and logit_lens are exact."
             )
 
     def decompose_resid(self, *args: Any, **kwargs: Any) -> Any:
